@@ -1,0 +1,93 @@
+# The commands of Tidemark. `make help` lists them; nothing but Python 3.11 or newer is needed.
+
+UV_VERSION := 0.13.8
+TOOLS := .tools
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+SYNCED := $(VENV)/.synced
+UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
+
+# Another project's environment must not be taken for ours, nor another place for it.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check bench fuzz openapi lint types contracts format worker watch api migrate clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(SYNCED) ## start everything on this machine, with a demo owner; Ctrl-C stops it
+	@$(PYTHON) -m runtime up
+
+demo: $(SYNCED) ## play the story of a top-up in a temporary place
+	@$(PYTHON) -m runtime demo
+
+test: $(SYNCED) ## run all tests, with real servers
+	@$(PYTHON) -m runtime temporal >/dev/null
+	$(PYTHON) -m pytest $(ARGS)
+
+check: lint types contracts test ## everything a change must pass, exactly what CI runs
+
+lint: $(SYNCED) ## style: ruff, and its formatter
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(SYNCED) ## types: mypy, strict
+	$(VENV)/bin/mypy
+
+contracts: $(SYNCED) ## who may import whom: import-linter
+	$(VENV)/bin/lint-imports
+
+format: $(SYNCED) ## put the code into its format
+	$(VENV)/bin/ruff check --fix-only --quiet .
+	$(VENV)/bin/ruff format .
+
+fuzz: $(SYNCED) ## try the whole API with a great many made-up requests; FUZZ_EXAMPLES=500 for even more
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),100) $(PYTHON) -m pytest tests/api/test_fuzz.py tests/api/test_stateful.py $(ARGS)
+
+openapi: $(SYNCED) ## write docs/openapi.json, the description of the API, anew
+	@$(PYTHON) -m api describe > docs/openapi.new && mv docs/openapi.new docs/openapi.json
+
+bench: $(SYNCED) ## measure, as ratios taken in one run
+	@$(PYTHON) -m tests.bench
+
+worker: $(SYNCED) ## one worker, with the settings of the environment
+	@$(PYTHON) -m worker
+
+watch: $(SYNCED) ## one balance watcher
+	@$(PYTHON) -m starter watch
+
+api: $(SYNCED) ## one API
+	@$(PYTHON) -m api
+
+migrate: $(SYNCED) ## bring the database up to date
+	@$(PYTHON) -m adapters.postgres upgrade
+
+clean: ## remove what was built and fetched; the state in .tidemark stays
+	rm -rf $(VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The dependencies, exactly as locked. The second try trusts the machine's own certificates, which uv by itself
+# does not, and which a company's network may need.
+$(SYNCED): uv.lock pyproject.toml | uv
+	@$(UV) sync --frozen --quiet 2>/dev/null || UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 $(UV) sync --frozen --quiet
+	@touch $@
+
+# uv itself, from the PATH or else fetched once into a folder of the project.
+.PHONY: uv
+uv:
+	@command -v "$(UV)" >/dev/null 2>&1 || $(MAKE) --no-print-directory $(TOOLS)/bin/uv
+
+$(TOOLS)/bin/uv:
+	@command -v python3 >/dev/null 2>&1 || { \
+		echo "Python is missing: install Python 3.11 or newer (python3), then try again." >&2; exit 1; }
+	@python3 -m pip --version >/dev/null 2>&1 || { \
+		echo "uv is missing, and this python3 has no pip to fetch it with: install uv" >&2; \
+		echo "(https://docs.astral.sh/uv/) or pip (on Debian: apt install python3-pip), then try again." >&2; exit 1; }
+	@echo "Fetching uv $(UV_VERSION) into $(TOOLS), once."
+	@rm -rf $(TOOLS)/.fetching && mkdir -p $(TOOLS)
+	@PIP_USER=0 python3 -m pip install --quiet --disable-pip-version-check --no-deps --root-user-action=ignore \
+		--target $(TOOLS)/.fetching "uv==$(UV_VERSION)" || { \
+		echo "uv could not be fetched. Install it (https://docs.astral.sh/uv/), then try again." >&2; exit 1; }
+	@rm -rf $(TOOLS)/bin && mv $(TOOLS)/.fetching/bin $(TOOLS)/bin && rm -rf $(TOOLS)/.fetching
