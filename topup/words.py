@@ -1,0 +1,177 @@
+"""What people read: one sentence for each outcome, reason and draw, in one place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from topup.money import Money
+from topup.outcome import DrawReason, DrawResult, DrawStatus, Ending, Outcome, Reason
+from topup.rule import AccountKind
+from topup.trigger import DecisionReason
+
+BEING_CHECKED = "being checked, do not top up by hand yet"
+
+
+class Notice(StrEnum):
+    """What an owner is told about a top-up: how it ended (R23), and before that, if a draw stays unknown (R21)."""
+
+    ENDED = "ended"
+    BEING_CHECKED = "being_checked"
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What an owner reads below the headline: why, what each source gave, and what to do next."""
+
+    why: str
+    lines: tuple[str, ...]
+    next_step: str | None
+
+
+def headline(ending: Ending, amount: Money) -> str:
+    """How a top-up of this amount ended, in one line fit for a subject."""
+    match ending.outcome:
+        case Outcome.COMPLETED:
+            return f"Your Pay wallet was topped up with {ending.credited}"
+        case Outcome.PARTIAL:
+            return f"Your top-up came up short: {ending.credited.text} of {amount} arrived"
+        case Outcome.FAILED:
+            return f"Your top-up of {amount} failed: nothing was moved"
+        case Outcome.NOT_NEEDED:
+            return "No top-up was needed: nothing was moved"
+
+
+def checking_headline(amount: Money) -> str:
+    """The subject of the notice that a draw's outcome is not known yet (R21)."""
+    return f"Your top-up of {amount} is {BEING_CHECKED}"
+
+
+def tell_ending(
+    ending: Ending, draws: Sequence[DrawResult], *, amount: Money, threshold: Money, account: AccountKind
+) -> Wording:
+    """The words for a top-up that has ended: amount, reason, each source's result, what to do next (R23)."""
+    sentences = [_cause(amount, threshold, account), why(ending.reason)]
+    if ending.outcome is Outcome.PARTIAL:
+        sentences.append(f"{amount - ending.credited} did not arrive.")
+    return Wording(" ".join(sentences), draw_lines(draws), next_step(ending.outcome))
+
+
+def tell_checking(
+    draws: Sequence[DrawResult], *, amount: Money, threshold: Money, account: AccountKind
+) -> Wording:
+    """The words for a top-up that waits for an answer: which source, and not to top up by hand yet (R21)."""
+    asked = [draw.asset for draw in draws if draw.status is DrawStatus.BEING_CHECKED]
+    silence = (
+        f"The transfer from {' and '.join(asked) or 'one funding source'} has not been answered, so we do not know "
+        "yet whether its money moved. We are looking it up, and go on until we know."
+    )
+    return Wording(f"{_cause(amount, threshold, account)} {silence}", draw_lines(draws), CHECKING_STEP)
+
+
+def why(reason: Reason) -> str:
+    """The reason as a sentence an owner understands."""
+    return _REASONS[reason]
+
+
+def draw_line(draw: DrawResult) -> str:
+    """What one source gave, with its rank: "2. BTC: gave 0.0005 BTC, worth 30.00 USDT."."""
+    return f"{draw.rank}. {draw.asset}: {_draw_words(draw)}."
+
+
+def draw_lines(draws: Sequence[DrawResult]) -> tuple[str, ...]:
+    """What each source gave, in rank order."""
+    return tuple(draw_line(draw) for draw in sorted(draws, key=lambda draw: draw.rank))
+
+
+def next_step(outcome: Outcome) -> str | None:
+    """What the owner can do now; None when there is nothing to do (R23)."""
+    if outcome in (Outcome.COMPLETED, Outcome.NOT_NEEDED):
+        return None
+    return (
+        "Tidemark does not try again by itself. You have two options: add funds to your Pay wallet by hand, or adjust "
+        "the funding sources or the top-up amount of your rule. Saving the rule while the balance is below its "
+        "threshold starts a new top-up at once."
+    )
+
+
+CHECKING_STEP = (
+    "Please do not top up by hand yet: the money may have moved already, and you would pay twice. There is nothing "
+    "you need to do. A second message tells you how it ended; until then your rule cannot be changed."
+)
+"""What an owner can do while a draw is being checked (R21): nothing, and why."""
+
+
+def decision_words(reason: DecisionReason) -> str:
+    """Why a rule fired or did not, as a sentence (R13)."""
+    return _DECISIONS[reason]
+
+
+def _cause(amount: Money, threshold: Money, account: AccountKind) -> str:
+    return (
+        f"Your Pay wallet was below your threshold of {threshold}, so your rule started a top-up of {amount} from your "
+        f"{account} account."
+    )
+
+
+def _draw_words(draw: DrawResult) -> str:
+    match draw.status:
+        case DrawStatus.TRANSFERRED:
+            return f"gave {_given(draw)}"
+        case DrawStatus.SHORT:
+            return f"gave {_given(draw)}, and had no more" if draw.credited else "was empty and gave nothing"
+        case DrawStatus.FAILED:
+            return f"gave nothing, because {_DRAW_REASONS[draw.reason]}" if draw.reason else "gave nothing"
+        case DrawStatus.NOT_REACHED:
+            return (
+                f"was not drawn from, because {_DRAW_REASONS[draw.reason]}"
+                if draw.reason
+                else "was not drawn from"
+            )
+        case DrawStatus.BEING_CHECKED:
+            return "has not answered yet, and is being checked"
+        case DrawStatus.CONFIRMED_NOT_MOVED:
+            return "gave no answer; we looked it up: nothing was moved, and nothing will be"
+
+
+def _given(draw: DrawResult) -> str:
+    if draw.debited.asset == draw.credited.asset:
+        return str(draw.credited)
+    return f"{draw.debited}, worth {draw.credited}"
+
+
+_REASONS = {
+    Reason.FULL: "The full amount arrived.",
+    Reason.SOURCE_FAILED: "At least one funding source failed, and its share was not taken from another one.",
+    Reason.SOURCE_SHORT: "The funding sources held less at the transfer than at the check just before it.",
+    Reason.NOT_CONFIRMED: (
+        "A transfer gave no answer. We looked it up: it did not happen, and it cannot happen any more."
+    ),
+    Reason.INSUFFICIENT_BALANCE: "The funding sources together do not hold enough to cover the amount.",
+    Reason.SYSTEM_ERROR: "An unexpected error stopped the transfer.",
+    Reason.ENDED_BY_OPERATOR: "An operator ended the top-up before it was through.",
+    Reason.BALANCE_RECOVERED: "The wallet was no longer below its threshold.",
+}
+
+_DRAW_REASONS = {
+    DrawReason.INSUFFICIENT: "it does not hold enough",
+    DrawReason.REJECTED: "the exchange refused the transfer",
+    DrawReason.UNAVAILABLE: "the exchange account could not be reached",
+    DrawReason.TIMED_OUT: "it did not answer in time",
+    DrawReason.UNKNOWN_ASSET: "nobody quotes this asset in the wallet's currency",
+}
+
+_DECISIONS = {
+    DecisionReason.BELOW_THRESHOLD: "The balance is below the threshold and the rule was armed, so it fired.",
+    DecisionReason.NOT_BELOW: "The balance is at or above the threshold.",
+    DecisionReason.BALANCE_ROSE: "The balance is below the threshold, but it rose; the next spend fires the rule.",
+    DecisionReason.DISARMED: (
+        "The rule has fired for this dip already; it waits for a balance at the threshold or for its owner."
+    ),
+    DecisionReason.LOCKED: "A top-up was in progress; spends made meanwhile are judged once when it ends.",
+    DecisionReason.OFF: "The rule was off.",
+    DecisionReason.CAP_REACHED: (
+        "One more top-up would pass a cap of the rule; it may fire again when the cap's period ends, or when its owner "
+        "raises the cap."
+    ),
+    DecisionReason.STALE_EVENT: "The event told of an older balance than one already seen.",
+}
