@@ -1,0 +1,1 @@
+"""The deeds of a top-up, one outside effect each, over the Protocols in `ports`."""
