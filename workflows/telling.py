@@ -1,0 +1,37 @@
+"""Go on telling an owner what could not be delivered at once; a top-up never waits for it (R24)."""
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.messages import Delivery, Telling
+    from activities.notify import Notify
+    from workflows import policies
+
+
+@workflow.defn(name="TellOwner")
+class TellOwner:
+    """One top-up's undelivered notifications of one kind."""
+
+    @workflow.run
+    async def run(self, telling: Telling) -> None:
+        """Try every channel until it works, can never work, or the time is up."""
+        await asyncio.gather(*[self._tell(delivery, telling) for delivery in telling.deliveries])
+
+    async def _tell(self, delivery: Delivery, telling: Telling) -> None:
+        try:
+            await workflow.execute_activity_method(
+                Notify.notify,
+                delivery,
+                summary=f"Tell the owner by {delivery.channel}",
+                **policies.notifying(telling.give_up_after),
+            )
+        except ActivityError:
+            await workflow.execute_activity_method(
+                Notify.give_up,
+                delivery,
+                summary=f"Give up telling by {delivery.channel}",
+                **policies.bookkeeping(),
+            )
