@@ -1,0 +1,1 @@
+"""The world: each room here fulfils a port with one outside technology."""

@@ -1,0 +1,1 @@
+"""The channels on which owners are told: e-mail, and push."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: the embedded ledger, the store of rules and top-ups, and their migrations."""
