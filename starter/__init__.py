@@ -1,0 +1,1 @@
+"""The balance watcher, and the command that starts one top-up."""
