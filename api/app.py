@@ -1,0 +1,141 @@
+"""The application: routes, refusals and middleware put together, and what runs beside them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from functools import partial
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.middleware import Middleware
+
+from adapters.postgres.answers import forget_old_answers
+from adapters.postgres.database import Database
+from adapters.postgres.keys import find_holder
+from api import (
+    backtest,
+    balance_events,
+    events,
+    health,
+    ledger,
+    metrics,
+    owners,
+    push_subscriptions,
+    reference,
+    rules,
+    top_ups,
+    wallets,
+    webhooks,
+)
+from api.authentication import METRICS_PATH, OPEN_PATHS, Authentication
+from api.bodies import Bodies
+from api.description import install_description
+from api.envelope import Envelope, Refusing
+from api.given import Given
+from api.limits import Limits
+from api.measures import Measures
+from api.origins import Origins
+from api.refusals import install_refusals
+from api.streams import Streams
+from api.web_push import PushHosts
+from runtime.settings import Settings
+
+_FORGET_EVERY = timedelta(hours=1)
+_log = structlog.get_logger(__name__)
+
+
+def build_app(
+    settings: Settings, *, database: Database, reach_temporal: Callable[[], Awaitable[None]]
+) -> FastAPI:
+    """Put the API together. It opens and closes nothing: that is its caller's."""
+    measures = Measures()
+    app = FastAPI(
+        title="Tidemark",
+        version="1",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=partial(_lifespan, database),
+        middleware=_layers(settings, database, measures),
+    )
+    routers = _routers(settings)
+    for router in routers:
+        app.include_router(router)
+    routes = tuple(route for router in routers for route in router.routes)
+    streams = _streams(settings, database)
+    app.state.given = Given(
+        database,
+        reach_temporal,
+        measures,
+        streams,
+        settings.webhooks_allow_private,
+        PushHosts.read(settings.push_hosts),
+        routes,
+    )
+    app.include_router(reference.router)
+    install_refusals(app)
+    install_description(app)
+    return app
+
+
+def _streams(settings: Settings, database: Database) -> Streams:
+    return Streams(
+        database=database,
+        database_url=settings.database_url,
+        per_key=settings.streams_per_key,
+        lifetime=settings.stream_lifetime,
+        poll_interval=settings.poll_interval,
+    )
+
+
+def _layers(settings: Settings, database: Database, measures: Measures) -> list[Middleware]:
+    """What a request passes on its way in: nothing of its body is read before its caller is known and counted."""
+    origins = frozenset((settings.cors_origins or "").split(",")) - {""}
+    limits = Limits(per_key=settings.rate_limit, per_address=settings.rate_limit_unauthenticated)
+    return [
+        Middleware(Envelope, encrypted=settings.public_url.startswith("https://"), count=measures.count),
+        Middleware(Origins, allowed=origins),
+        Middleware(Refusing),
+        Middleware(
+            Authentication,
+            find_holder=partial(find_holder, database),
+            limits=limits,
+            open_paths=OPEN_PATHS | ({METRICS_PATH} if settings.metrics_open else set()),
+        ),
+        Middleware(Bodies),
+    ]
+
+
+def _routers(settings: Settings) -> tuple[APIRouter, ...]:
+    """All routes; the switch that makes draws fail exists in development only."""
+    rooms = (
+        owners, wallets, ledger, balance_events, rules, backtest, top_ups, events, webhooks, push_subscriptions,
+        health,
+    )  # fmt: skip
+    routers = tuple(room.router for room in rooms)
+    measures = metrics.open_router if settings.metrics_open else metrics.router
+    development = (ledger.development_router,) if settings.environment == "development" else ()
+    return (*routers, measures, *development)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(database: Database, _app: FastAPI) -> AsyncIterator[None]:
+    forgetting = asyncio.create_task(_forget_in_time(database))
+    try:
+        yield
+    finally:
+        forgetting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await forgetting
+
+
+async def _forget_in_time(database: Database) -> None:
+    """Drop kept answers that are past their time, now and then; a database out of reach is tried the next time."""
+    while True:
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            forgotten = await forget_old_answers(database)
+            _log.info("answers.forgotten", answers=forgotten)
+        await asyncio.sleep(_FORGET_EVERY.total_seconds())

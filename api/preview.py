@@ -1,0 +1,102 @@
+"""The preview: how a top-up of a rule would end if it ran now, by the same reckoning as the live check."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from topup.caps import CapReached
+from topup.money import Money
+from topup.outcome import Outcome, Reason
+from topup.rule import RuleState, Terms
+from topup.waterfall import Holding, Plan, PlannedDraw, Shortfall, plan_draws
+
+
+class WarningCode(StrEnum):
+    """What an owner should know before trusting a rule: a closed list."""
+
+    AMOUNT_BELOW_GAP = "amount_below_gap"
+    SOURCE_EMPTY = "source_empty"
+    SOURCE_NOT_QUOTED = "source_not_quoted"
+    SOURCES_INSUFFICIENT = "sources_insufficient"
+    CAP_REACHED = "cap_reached"
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """One thing to know, in one code and words."""
+
+    code: WarningCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would happen now. `draws` is empty where the check would refuse: then nothing moves (R15)."""
+
+    would_fire: bool
+    outcome: Outcome
+    reason: Reason
+    draws: tuple[PlannedDraw, ...]
+    warnings: tuple[Caution, ...]
+
+
+def preview_rule(
+    terms: Terms,
+    state: RuleState,
+    *,
+    balance: Money,
+    holdings: Sequence[Holding],
+    cap: CapReached | None = None,
+) -> Preview:
+    """Reckon without moving anything. `cap`: the one that a top-up would pass now.
+
+    `would_fire`: the rule is armed and the balance is below its threshold already, so that the next spend fires it.
+    The rest supposes that the balance had just dropped below, whatever it is now.
+    """
+    plan = plan_draws(terms, holdings)
+    would_fire = state is RuleState.ARMED and balance < terms.threshold
+    warnings = warn(terms, balance=balance, holdings=holdings, cap=cap)
+    if isinstance(plan, Plan):
+        return Preview(would_fire, Outcome.COMPLETED, Reason.FULL, plan.draws, warnings)
+    return Preview(would_fire, Outcome.FAILED, Reason.INSUFFICIENT_BALANCE, (), warnings)
+
+
+def warn(
+    terms: Terms, *, balance: Money, holdings: Sequence[Holding], cap: CapReached | None
+) -> tuple[Caution, ...]:
+    """What an owner should know before trusting the rule, as things stand."""
+    return tuple(_warnings(terms, balance, holdings, cap))
+
+
+def _warnings(
+    terms: Terms, balance: Money, holdings: Sequence[Holding], cap: CapReached | None
+) -> Iterator[Caution]:
+    after = balance + terms.amount
+    if after < terms.threshold:
+        yield Caution(
+            WarningCode.AMOUNT_BELOW_GAP,
+            f"The amount would lift the balance to {after} only, below the threshold of {terms.threshold}.",
+        )
+    yield from _source_warnings(terms, holdings)
+    plan = plan_draws(terms, holdings)
+    if isinstance(plan, Shortfall):
+        yield Caution(
+            WarningCode.SOURCES_INSUFFICIENT,
+            f"The sources together are worth {plan.available}, {plan.missing} short of the amount.",
+        )
+    if cap is not None:
+        yield Caution(
+            WarningCode.CAP_REACHED,
+            f"One more top-up would pass the rule's cap for this {cap.period}, so it does not fire before "
+            f"{cap.until:%Y-%m-%d %H:%M} UTC, unless the cap is raised.",
+        )
+
+
+def _source_warnings(terms: Terms, holdings: Sequence[Holding]) -> Iterator[Caution]:
+    for (rank, asset), holding in zip(terms.ranked, holdings, strict=True):
+        if holding.quote is None:
+            message = f"Source {rank}, {asset}, has no rate in {terms.currency}, so it can give nothing."
+            yield Caution(WarningCode.SOURCE_NOT_QUOTED, message)
+        elif not holding.worth(terms.currency):
+            message = f"Source {rank}, {asset}, is worth nothing in the {terms.account.value} account now."
+            yield Caution(WarningCode.SOURCE_EMPTY, message)
