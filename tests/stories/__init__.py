@@ -1,0 +1,1 @@
+"""Stories: whole top-ups on a real Temporal and a real PostgreSQL."""
