@@ -27,6 +27,7 @@ COPY workflows workflows
 COPY adapters adapters
 COPY runtime runtime
 COPY starter starter
+COPY console console
 COPY api api
 COPY worker.py LICENSE ./
 

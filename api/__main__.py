@@ -111,7 +111,9 @@ async def _serve(settings: Settings) -> int:
         sys.stderr.write(_taken(settings, taken))
         return 1
     database = Database.open(settings.database_url, pool_size=settings.database_pool_size)
-    app = build_app(settings, database=database, reach_temporal=reach_temporal)
+    app = build_app(
+        settings, database=database, reach_temporal=reach_temporal, temporal_namespace=client.namespace
+    )
     try:
         await _Server(_config(settings, app), app.state.given.streams).serve(sockets=[listener])
     finally:

@@ -40,6 +40,8 @@ from api.origins import Origins
 from api.refusals import install_refusals
 from api.streams import Streams
 from api.web_push import PushHosts
+from console.rooms import add_pages, is_page
+from console.wiring import Wiring
 from runtime.settings import Settings
 
 _FORGET_EVERY = timedelta(hours=1)
@@ -47,10 +49,15 @@ _log = structlog.get_logger(__name__)
 
 
 def build_app(
-    settings: Settings, *, database: Database, reach_temporal: Callable[[], Awaitable[None]]
+    settings: Settings,
+    *,
+    database: Database,
+    reach_temporal: Callable[[], Awaitable[None]],
+    temporal_namespace: str = "default",
 ) -> FastAPI:
-    """Put the API together. It opens and closes nothing: that is its caller's."""
+    """Put API and pages together. It opens and closes nothing: that is its caller's."""
     measures = Measures()
+    limits = Limits(per_key=settings.rate_limit, per_address=settings.rate_limit_unauthenticated)
     app = FastAPI(
         title="Tidemark",
         version="1",
@@ -59,7 +66,7 @@ def build_app(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=partial(_lifespan, database),
-        middleware=_layers(settings, database, measures),
+        middleware=_layers(settings, database, measures, limits),
     )
     routers = _routers(settings)
     for router in routers:
@@ -76,6 +83,7 @@ def build_app(
         routes,
     )
     app.include_router(reference.router)
+    add_pages(app, _pages(settings, database, streams, limits, temporal_namespace))
     install_refusals(app)
     install_description(app)
     return app
@@ -91,10 +99,24 @@ def _streams(settings: Settings, database: Database) -> Streams:
     )
 
 
-def _layers(settings: Settings, database: Database, measures: Measures) -> list[Middleware]:
+def _pages(
+    settings: Settings, database: Database, streams: Streams, limits: Limits, namespace: str
+) -> Wiring:
+    return Wiring(
+        database=database,
+        streams=streams,
+        limits=limits,
+        push_hosts=PushHosts.read(settings.push_hosts),
+        public_url=settings.public_url,
+        development=settings.environment == "development",
+        temporal_ui_url=settings.temporal_ui_url,
+        temporal_namespace=namespace,
+    )
+
+
+def _layers(settings: Settings, database: Database, measures: Measures, limits: Limits) -> list[Middleware]:
     """What a request passes on its way in: nothing of its body is read before its caller is known and counted."""
     origins = frozenset((settings.cors_origins or "").split(",")) - {""}
-    limits = Limits(per_key=settings.rate_limit, per_address=settings.rate_limit_unauthenticated)
     return [
         Middleware(Envelope, encrypted=settings.public_url.startswith("https://"), count=measures.count),
         Middleware(Origins, allowed=origins),
@@ -103,6 +125,7 @@ def _layers(settings: Settings, database: Database, measures: Measures) -> list[
             Authentication,
             find_holder=partial(find_holder, database),
             limits=limits,
+            counted_elsewhere=is_page,
             open_paths=OPEN_PATHS | ({METRICS_PATH} if settings.metrics_open else set()),
         ),
         Middleware(Bodies),

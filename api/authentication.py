@@ -61,16 +61,18 @@ class Authentication:
         find_holder: FindHolder,
         limits: Limits,
         open_paths: frozenset[str] = OPEN_PATHS,
+        counted_elsewhere: Callable[[str], bool] = lambda _path: False,
     ) -> None:
-        """Wrap the application."""
+        """Wrap the application. What is `counted_elsewhere`, the pages, looks after its own callers."""
         self._app = app
         self._find_holder = find_holder
         self._limits = limits
         self._open_paths = open_paths
+        self._counted_elsewhere = counted_elsewhere
 
     async def __call__(self, connection: Connection, receive: Receive, send: Send) -> None:
         """Put the key's holder and their limit into the request's state. Raises Unauthenticated and TooMany."""
-        if connection["type"] == "http" and connection["path"] not in UNCOUNTED_PATHS:
+        if connection["type"] == "http" and not self._is_uncounted(connection["path"]):
             await self._admit(connection)
         await self._app(connection, receive, send)
 
@@ -88,6 +90,9 @@ class Authentication:
             raise
         state["holder"] = holder
         state["standing"] = self._limits.admit_key(holder.id)
+
+    def _is_uncounted(self, path: str) -> bool:
+        return path in UNCOUNTED_PATHS or self._counted_elsewhere(path)
 
     def _is_guarded(self, path: str) -> bool:
         within = path in ("/v1", METRICS_PATH) or path.startswith("/v1/")

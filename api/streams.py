@@ -99,18 +99,18 @@ class Streams:
     @asynccontextmanager
     async def open(self, following: Following, position: Position) -> AsyncIterator[Reader]:
         """A reader from this place on, until the block ends. Raises StreamsTooMany."""
-        if self._by_key[following.key_id] >= self.per_key:
+        if self._by_key[following.reader_id] >= self.per_key:
             message = f"This key has {self.per_key} streams open here, and may have no more: close one first."
             raise StreamsTooMany(message)
         reader = Reader(self, following, position)
         self._readers[id(reader)] = reader
-        self._by_key[following.key_id] += 1
+        self._by_key[following.reader_id] += 1
         self._watch = self._watch or asyncio.create_task(self._look_out())
         try:
             yield reader
         finally:
             del self._readers[id(reader)]
-            self._by_key -= Counter([following.key_id])
+            self._by_key -= Counter([following.reader_id])
             if not self._readers and self._watch is not None:
                 self._watch.cancel()
                 self._watch = None

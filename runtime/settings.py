@@ -224,8 +224,8 @@ class Settings(BaseSettings):
         description="The push services a browser's subscription may name, with commas between.",
     )
     public_url: WebAddress = Field(
-        default="http://127.0.0.1:8080",
-        description="The address under which owners reach Tidemark, used in the links of notifications.",
+        default="http://localhost:8080",
+        description="The address under which owners reach the pages; their passkeys are bound to its host.",
     )
     temporal_ui_url: WebAddress | None = Field(
         default=None, description="The address of Temporal's Web UI, to link a top-up to its run."

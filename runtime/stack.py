@@ -69,6 +69,8 @@ class Addresses:
     temporal_ui: str
     inbox: str
     smtp_port: int
+    pages: str = ""
+    """The API's address by a name: passkeys are bound to names, never to numbers."""
 
 
 class Stack:
@@ -208,7 +210,7 @@ class Stack:
             "TIDEMARK_DATABASE_URL": self.database_url(),
             "TIDEMARK_TASK_QUEUE": TASK_QUEUE,
             "TIDEMARK_API_PORT": addresses.api.rpartition(":")[2],
-            "TIDEMARK_PUBLIC_URL": addresses.api,
+            "TIDEMARK_PUBLIC_URL": addresses.pages,
             "TIDEMARK_TEMPORAL_UI_URL": addresses.temporal_ui,
             "TIDEMARK_INBOX_PORT": addresses.inbox.rpartition(":")[2],
             "TIDEMARK_SMTP_HOST": LOCALHOST,
@@ -259,6 +261,7 @@ class Stack:
             temporal_ui=f"http://{LOCALHOST}:{ports['temporal_ui_port']}",
             inbox=f"http://{LOCALHOST}:{ports['inbox_port']}",
             smtp_port=ports["smtp_port"],
+            pages=f"http://localhost:{ports['api_port']}",
         )
         home.note_address(self.addresses.api)
         program = find_temporal_program(self._settings.temporal_program, say=self._say)

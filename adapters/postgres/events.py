@@ -25,11 +25,13 @@ _HERE = text(
     "FROM event_mark m WHERE m.name = 'dropped'"
 )
 _READ = text(
-    "SELECT e.xact::text AS xact, e.seq, e.id, e.type, e.at, e.payload FROM api_key k LEFT JOIN LATERAL ("
+    "SELECT e.xact::text AS xact, e.seq, e.id, e.type, e.at, e.payload FROM ("
+    "SELECT id FROM api_key WHERE id = :reader_id AND revoked_at IS NULL "
+    "AND (expires_at IS NULL OR expires_at > now()) "
+    "UNION ALL SELECT id FROM page_session WHERE id = :reader_id AND expires_at > now()) k LEFT JOIN LATERAL ("
     "SELECT * FROM event WHERE owner_id = :owner_id AND type = ANY(:kinds) "
     "AND (xact, seq) > (CAST(CAST(:xact AS text) AS xid8), :seq) "
     "AND xact < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xact, seq LIMIT :most) e ON true "
-    "WHERE k.id = :key_id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) "
     "ORDER BY e.xact, e.seq"
 )
 _NEWS = text(
@@ -61,7 +63,7 @@ class EventsGone(LookupError):
 
 
 class KeyEnded(Exception):
-    """The API key has been revoked or has expired."""
+    """The API key has been revoked or has expired, or the session of the pages has ended."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -98,11 +100,11 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """Whose events are read, which kinds of them, and with which API key."""
+    """Whose events are read, which kinds of them, and by whom: an API key, or a session of the pages."""
 
     owner_id: str
     kinds: Sequence[EventKind]
-    key_id: str
+    reader_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +153,13 @@ async def read_events(
 ) -> tuple[EventRecord, ...]:
     """The next events behind this place; none of them can ever be joined by an earlier one.
 
-    The key is looked at in the same moment: raises KeyEnded when it is no longer valid. Raises DatabaseOutOfReach.
+    The key or session is looked at in the same moment: raises KeyEnded when it is no longer valid. Raises
+    DatabaseOutOfReach.
     """
     wanted = {
         "owner_id": following.owner_id,
         "kinds": [kind.value for kind in following.kinds],
-        "key_id": following.key_id,
+        "reader_id": following.reader_id,
         "xact": str(after.xact),
         "seq": after.seq,
         "most": most,
@@ -164,7 +167,7 @@ async def read_events(
     async with database.call() as connection:
         rows = (await connection.execute(_READ, wanted)).all()
     if not rows:
-        message = "the API key has been revoked or has expired"
+        message = "the API key has been revoked or has expired, or the session has ended"
         raise KeyEnded(message)
     return tuple(_record(row) for row in rows if row.id is not None)
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Index,
+    LargeBinary,
     Numeric,
     Text,
     TypeDecorator,
@@ -534,3 +535,130 @@ class WebhookDelivery(SQLModel, table=True):
     queued_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     delivered_at: datetime | None = _moment(nullable=True)
     created_at: datetime = _moment(default=True)
+
+
+class Person(SQLModel, table=True):
+    """Someone who signs in to the pages: an owner, or an operator; `handle` is what authenticators know them by."""
+
+    __table_args__ = (
+        CheckConstraint("kind IN ('owner', 'operator')", name="person_kind_known"),
+        CheckConstraint("(kind = 'owner') = (owner_id IS NOT NULL)", name="person_owner_is_one"),
+        UniqueConstraint("owner_id", name="person_one_per_owner"),
+        UniqueConstraint("handle", name="person_handle_once"),
+    )
+
+    id: str = Field(sa_type=Text, primary_key=True)
+    kind: str = Field(sa_type=Text)
+    owner_id: str | None = Field(default=None, sa_column=Column(Text, ForeignKey("owner.id")))
+    name: str = Field(sa_type=Text)
+    handle: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: datetime = _moment(default=True)
+
+
+class PasskeyRow(SQLModel, table=True):
+    """One passkey of a person; `suspect_at` when its counter went backwards, as a copy's would."""
+
+    __tablename__ = "passkey"
+    __table_args__ = (
+        UniqueConstraint("credential_id", name="passkey_credential_once"),
+        Index("passkey_of_person", "person_id", "id"),
+    )
+
+    id: str = Field(sa_type=Text, primary_key=True)
+    person_id: str = Field(sa_type=Text, foreign_key="person.id")
+    name: str = Field(sa_type=Text)
+    credential_id: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    public_key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    sign_count: int = Field(sa_type=BigInteger)
+    transports: list[str] = _texts()
+    backed_up: bool
+    created_at: datetime = _moment(default=True)
+    last_used_at: datetime | None = _moment(nullable=True)
+    suspect_at: datetime | None = _moment(nullable=True)
+
+
+class RecoveryCode(SQLModel, table=True):
+    """One way in for a person without their passkeys, usable once; only its hash is kept."""
+
+    __tablename__ = "recovery_code"
+    __table_args__ = (Index("recovery_code_of_person", "person_id"),)
+
+    hash: str = Field(sa_type=Text, primary_key=True)
+    person_id: str = Field(sa_type=Text, foreign_key="person.id")
+    created_at: datetime = _moment(default=True)
+    used_at: datetime | None = _moment(nullable=True)
+
+
+class RegistrationLink(SQLModel, table=True):
+    """A link by which a person registers a passkey, once; only its hash is kept."""
+
+    __tablename__ = "registration_link"
+
+    hash: str = Field(sa_type=Text, primary_key=True)
+    person_id: str = Field(sa_type=Text, foreign_key="person.id")
+    made_by: str = Field(sa_type=Text)
+    created_at: datetime = _moment(default=True)
+    expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    used_at: datetime | None = _moment(nullable=True)
+
+
+class Ceremony(SQLModel, table=True):
+    """A challenge given to a browser, gone as soon as it was answered."""
+
+    __table_args__ = (
+        CheckConstraint("purpose IN ('sign_in', 'register', 'add_passkey')", name="ceremony_purpose_known"),
+        Index("ceremony_by_end", "expires_at"),
+    )
+
+    hash: str = Field(sa_type=Text, primary_key=True)
+    purpose: str = Field(sa_type=Text)
+    challenge: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    person_id: str | None = Field(default=None, sa_column=Column(Text, ForeignKey("person.id")))
+    link_hash: str | None = Field(default=None, sa_type=Text)
+    expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class PageSession(SQLModel, table=True):
+    """A browser that a person has signed in with; only the hash of what its cookie holds is kept."""
+
+    __tablename__ = "page_session"
+    __table_args__ = (
+        UniqueConstraint("id", name="page_session_named_once"),
+        Index("page_session_of_person", "person_id"),
+    )
+
+    hash: str = Field(sa_type=Text, primary_key=True)
+    id: str = Field(sa_type=Text)
+    person_id: str = Field(sa_type=Text, foreign_key="person.id")
+    csrf: str = Field(sa_type=Text)
+    passkey_id: str | None = Field(default=None, sa_type=Text)
+    recovering: bool
+    """Signed in with a recovery code: good for registering a new passkey, and nothing else."""
+    browser: str = Field(sa_type=Text)
+    created_at: datetime = _moment(default=True)
+    last_seen_at: datetime = _moment(default=True)
+    expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class Confirmation(SQLModel, table=True):
+    """The terms a person was shown, to be confirmed with a passkey once, in time, or never (R3)."""
+
+    __table_args__ = (
+        CheckConstraint("action IN ('create', 'edit', 'enable')", name="confirmation_action_known"),
+        CheckConstraint("(action = 'create') = (rule_id IS NULL)", name="confirmation_names_its_rule"),
+        CheckConstraint("(rule_id IS NULL) = (base_version IS NULL)", name="confirmation_has_its_version"),
+        Index("confirmation_of_person", "person_id"),
+    )
+
+    id: str = Field(sa_type=Text, primary_key=True)
+    person_id: str = Field(sa_type=Text, foreign_key="person.id")
+    wallet_id: str = Field(sa_type=Text, foreign_key="wallet.id")
+    rule_id: str | None = Field(default=None, sa_type=Text)
+    action: str = Field(sa_type=Text)
+    base_version: int | None = Field(default=None, sa_column=Column(BigInteger))
+    snapshot: str = Field(sa_type=Text)
+    """Canonical JSON: what the page shows and the challenge is made of."""
+    challenge: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: datetime = _moment(default=True)
+    expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    used_at: datetime | None = _moment(nullable=True)

@@ -392,7 +392,7 @@ class TestReading:
         await home.add("1")
         following = Following(home.owner_id, tuple(EventKind), await key_of(database))
         async with database.commit() as session:
-            await revoke_key(session, following.key_id, at=datetime.now(UTC))
+            await revoke_key(session, following.reader_id, at=datetime.now(UTC))
 
         with pytest.raises(KeyEnded):
             await read_events(database, following, after=NOWHERE, most=10)

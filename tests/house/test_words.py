@@ -19,6 +19,7 @@ ALLOWED = {
     "task_queue": "Temporal's word",
     "TASK_QUEUE": "Temporal's word",
     "data": "the API's lists are told so in its contract",
+    "get_route_handler": "FastAPI calls it so",
     "handle_DATA": "aiosmtpd calls it so",
     "process_bind_param": "SQLAlchemy calls it so",
     "process_result_value": "SQLAlchemy calls it so",

@@ -1,0 +1,1 @@
+"""The pages: what owners and operators see and do in a browser."""

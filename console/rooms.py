@@ -1,0 +1,30 @@
+"""All pages put together."""
+
+from fastapi import FastAPI
+
+from console import start
+from console.static_files import PageFiles
+from console.wiring import Wiring
+
+_ROOMS = (start,)
+_FIRST_NAMES = frozenset(
+    {
+        "", "account", "confirmations", "join", "manifest.webmanifest", "operator", "push", "recover",
+        "service-worker.js", "sign-in", "sign-out", "static", "top-ups", "wallets",
+    }
+)  # fmt: skip
+"""How the addresses of pages begin."""
+
+
+def is_page(path: str) -> bool:
+    """Whether a path belongs to the pages, which know and count their visitors themselves."""
+    _, _, names = path.partition("/")
+    return names.partition("/")[0] in _FIRST_NAMES
+
+
+def add_pages(app: FastAPI, wiring: Wiring) -> None:
+    """Put the pages into the application. They are no part of the API's description."""
+    app.state.console = wiring
+    for room in _ROOMS:
+        app.include_router(room.router)
+    app.mount("/static", PageFiles(), name="static")

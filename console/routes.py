@@ -1,0 +1,173 @@
+"""The routes of the pages: whatever goes wrong in one becomes a page that says what to do next."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from adapters.postgres.database import DatabaseOutOfReach
+from adapters.postgres.history import TopUpUnknown
+from adapters.postgres.rules import RuleExists, RuleLocked, RuleUnknown, VersionStale
+from adapters.postgres.wallets import WalletUnknown
+from console.page import HEADERS, render
+from console.visitors import FormNotOurs, NotForYou, OnlyRecovering, SignInNeeded, forget_signed_in
+
+_log = structlog.get_logger(__name__)
+_OUT_OF_REACH = (OperationalError, InterfaceError, PoolExhausted, DatabaseOutOfReach, OSError)
+_RETRY_SECONDS = "5"
+
+_Answering = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a page of trouble says."""
+
+    status: HTTPStatus
+    title: str
+    message: str
+    """What happened, and what to do next."""
+
+
+class PageRoute(APIRoute):
+    """A route whose every refusal is a page."""
+
+    def get_route_handler(self) -> _Answering:
+        """Wrap the route's own answering."""
+        answering = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                answered = await answering(request)
+            except SignInNeeded as needed:
+                answered = RedirectResponse(needed.location, status_code=HTTPStatus.SEE_OTHER)
+            except OnlyRecovering:
+                answered = RedirectResponse("/account", status_code=HTTPStatus.SEE_OTHER)
+            except Exception as error:  # noqa: BLE001 nobody is to meet a page that is none
+                trouble = trouble_of(error)
+                if trouble is None:
+                    _log.exception("page.broken", path=request.url.path)
+                    trouble = _BROKEN
+                answered = render_trouble(request, trouble)
+            for name, value in HEADERS.items():
+                answered.headers.setdefault(name, value)
+            return answered
+
+        return answer
+
+
+def pages() -> APIRouter:
+    """A router for pages; none of them is part of the API's description."""
+    return APIRouter(route_class=PageRoute, include_in_schema=False)
+
+
+def render_trouble(request: Request, trouble: Trouble) -> Response:
+    """The page of a refusal."""
+    answer = render(request, "trouble.html", status=trouble.status, trouble=trouble)
+    if trouble.status is HTTPStatus.SERVICE_UNAVAILABLE:
+        answer.headers["Retry-After"] = _RETRY_SECONDS
+    return answer
+
+
+def trouble_of(error: Exception) -> Trouble | None:
+    """What a refusal says to a person; None for what no table knows."""
+    if isinstance(error, HTTPException):
+        status = HTTPStatus(error.status_code)
+        return NOT_FOUND if status is HTTPStatus.NOT_FOUND else Trouble(status, status.phrase, _TRY_AGAIN)
+    if isinstance(error, NotForYou):
+        return Trouble(
+            HTTPStatus.FORBIDDEN, "Not for this sign-in", f"{error} Sign in as somebody else to see it."
+        )
+    if type(error).__name__ == "TooMany":  # It is the API's own, which stands above the pages.
+        return _TOO_MANY
+    return next((trouble for kinds, trouble in _TROUBLES if isinstance(error, kinds)), None)
+
+
+NOT_FOUND = Trouble(
+    HTTPStatus.NOT_FOUND,
+    "There is no such page",
+    "What you are looking for is not here, or is not yours. Go back to your wallets and look from there.",
+)
+_TRY_AGAIN = "Nothing was changed. Go back, and try again."
+_TOO_MANY = Trouble(
+    HTTPStatus.TOO_MANY_REQUESTS,
+    "One moment",
+    "Too many requests came from here in a short time. Nothing was changed. Wait a minute, and try again.",
+)
+_BROKEN = Trouble(
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    "That went wrong on our side",
+    "It has been written down for us. Load the page again; if it goes on, ask whoever runs Tidemark for you.",
+)
+_NOT_THROUGH = "That did not go through"
+_TROUBLES: tuple[tuple[tuple[type[Exception], ...], Trouble], ...] = (
+    ((WalletUnknown, TopUpUnknown, RuleUnknown), NOT_FOUND),
+    (
+        (RuleLocked,),
+        Trouble(
+            HTTPStatus.CONFLICT,
+            _NOT_THROUGH,
+            "A top-up is in progress, and the rule cannot be changed until it has ended. Nothing was changed. As soon "
+            "as it has ended, every change works again.",
+        ),
+    ),
+    (
+        (RuleExists,),
+        Trouble(
+            HTTPStatus.CONFLICT,
+            _NOT_THROUGH,
+            "This wallet has a rule already, which was made meanwhile. Go back, and change that one.",
+        ),
+    ),
+    (
+        (VersionStale,),
+        Trouble(
+            HTTPStatus.CONFLICT,
+            _NOT_THROUGH,
+            "The rule has been changed meanwhile, somewhere else. Nothing was changed here. Go back, and look at it "
+            "anew.",
+        ),
+    ),
+    (
+        (FormNotOurs,),
+        Trouble(
+            HTTPStatus.FORBIDDEN,
+            "This form has expired",
+            "Nothing was changed. You may have signed in again since you opened it: go back, load the page anew, and "
+            "try once more.",
+        ),
+    ),
+    (
+        (RequestValidationError,),
+        Trouble(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "Something is missing",
+            "The form did not come in whole, and nothing was changed. Go back, and send it again.",
+        ),
+    ),
+    (
+        _OUT_OF_REACH,
+        Trouble(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "Tidemark cannot be reached just now",
+            "Nothing was changed, and no money was moved by this page. Your rule goes on by itself as soon as we are "
+            "back. Try again in a moment.",
+        ),
+    ),
+)
+
+
+def sign_out_and_go(location: str) -> RedirectResponse:
+    """Forget who was signed in, and go there."""
+    answer = RedirectResponse(location, status_code=HTTPStatus.SEE_OTHER)
+    forget_signed_in(answer)
+    return answer
