@@ -39,13 +39,13 @@ from api.authentication import RulesReader, RulesWriter, author_of
 from api.given import DatabaseDep
 from api.lists import Page, PageAsked, PageQuery, page_of
 from api.once import OnceDep, answered
-from api.preview import Caution, Preview, WarningCode, preview_rule, warn
 from api.refusals import refusals
 from api.versions import VersionMissing, WantedVersion, etag
 from api.wire import WHOLE, Amount, Body, Id, Moment, PathId, View
 from topup.caps import Caps, write_caps
 from topup.money import ASSET_SCALES
 from topup.outcome import Outcome, Reason
+from topup.preview import Caution, Preview, WarningCode, preview_rule, warn
 from topup.rule import SOURCES_MAX, AccountKind, RuleState, WaitingFor
 from topup.trigger import DecisionReason
 

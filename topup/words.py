@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from topup.caps import CapReached
 from topup.money import Money
 from topup.outcome import DrawReason, DrawResult, DrawStatus, Ending, Outcome, Reason
-from topup.rule import AccountKind
+from topup.rule import AccountKind, RuleState, Terms
 from topup.trigger import DecisionReason
 
 BEING_CHECKED = "being checked, do not top up by hand yet"
@@ -83,6 +84,22 @@ def draw_lines(draws: Sequence[DrawResult]) -> tuple[str, ...]:
     return tuple(draw_line(draw) for draw in sorted(draws, key=lambda draw: draw.rank))
 
 
+def draw_sentence(draw: DrawResult) -> str:
+    """The same where rank and asset stand beside it: "Gave 0.0005 BTC, worth 30.00 USDT."."""
+    words = _draw_words(draw)
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def shortfall_words(ending: Ending, draws: Sequence[DrawResult], *, amount: Money) -> str | None:
+    """What did not arrive, and because of which sources; None unless something did and something did not (R18)."""
+    if ending.outcome is not Outcome.PARTIAL:
+        return None
+    ranked = sorted(draws, key=lambda draw: draw.rank)
+    causes = [_shortfall_cause(draw) for draw in ranked if draw.status in _TO_BLAME.get(ending.reason, ())]
+    because = " and ".join(causes) or "an operator ended the top-up before it was through"
+    return f"{amount - ending.credited} did not arrive, because {because}."
+
+
 def next_step(outcome: Outcome) -> str | None:
     """What the owner can do now; None when there is nothing to do (R23)."""
     if outcome in (Outcome.COMPLETED, Outcome.NOT_NEEDED):
@@ -99,6 +116,61 @@ CHECKING_STEP = (
     "you need to do. A second message tells you how it ended; until then your rule cannot be changed."
 )
 """What an owner can do while a draw is being checked (R21): nothing, and why."""
+
+
+def state_name(state: RuleState) -> str:
+    """A rule's state in a word or two; only one that would fire on the next drop is called on (R26)."""
+    return _STATES[state]
+
+
+def state_words(state: RuleState, terms: Terms, cap: CapReached | None = None) -> str:
+    """What a rule does, or what it waits for, as a sentence (R26). `cap`: the one that alone keeps it from firing."""
+    match state:
+        case RuleState.ARMED:
+            return (
+                f"When a payment leaves less than {terms.threshold}, {terms.amount} come in from your {terms.account} "
+                f"account: from {listed(terms.sources, last='then')}."
+            )
+        case RuleState.WAITING if cap is not None:
+            return (
+                f"It has reached its cap for this {cap.period} and waits for the next one, which begins at "
+                f"{cap.until:%Y-%m-%d %H:%M} UTC. Raising the cap ends the wait too."
+            )
+        case RuleState.WAITING:
+            return (
+                f"It has fired for this dip already, and waits for a balance of {terms.threshold} or more. Saving it "
+                "again ends the wait too."
+            )
+        case RuleState.LOCKED:
+            return "A top-up is in progress. Until it has ended the rule cannot be changed; then it can, at once."
+        case RuleState.OFF:
+            return "It keeps its settings, and moves nothing until you turn it on again."
+
+
+def listed(words: Sequence[str], *, last: str = "and") -> str:
+    """Several words as people list them: "USDT, USDC and BTC"."""
+    *others, final = words
+    return f"{', '.join(others)} {last} {final}" if others else final
+
+
+def top_up_line(outcome: Outcome | None, *, amount: Money, credited: Money) -> str:
+    """A top-up in a list: how it ended in a few words; without an outcome it is still in progress."""
+    match outcome:
+        case None:
+            return f"{amount} on their way"
+        case Outcome.COMPLETED:
+            return f"{credited} arrived"
+        case Outcome.PARTIAL:
+            return f"{credited} of {amount} arrived"
+        case Outcome.FAILED:
+            return f"{amount} failed, nothing was moved"
+        case Outcome.NOT_NEEDED:
+            return "Not needed, nothing was moved"
+
+
+def outcome_name(outcome: Outcome | None) -> str:
+    """An outcome in a word or two; without one the top-up is in progress."""
+    return _OUTCOMES[outcome] if outcome else "In progress"
 
 
 def decision_words(reason: DecisionReason) -> str:
@@ -133,6 +205,16 @@ def _draw_words(draw: DrawResult) -> str:
             return "gave no answer; we looked it up: nothing was moved, and nothing will be"
 
 
+def _shortfall_cause(draw: DrawResult) -> str:
+    match draw.status:
+        case DrawStatus.CONFIRMED_NOT_MOVED:
+            return f"{draw.asset} gave no answer and moved nothing"
+        case DrawStatus.SHORT:
+            return f"{draw.asset} held less than at the check"
+        case _:
+            return f"{draw.asset} gave nothing" + (f", as {_DRAW_REASONS[draw.reason]}" if draw.reason else "")
+
+
 def _given(draw: DrawResult) -> str:
     if draw.debited.asset == draw.credited.asset:
         return str(draw.credited)
@@ -151,6 +233,27 @@ _REASONS = {
     Reason.ENDED_BY_OPERATOR: "An operator ended the top-up before it was through.",
     Reason.BALANCE_RECOVERED: "The wallet was no longer below its threshold.",
 }
+
+_STATES = {
+    RuleState.ARMED: "On",
+    RuleState.WAITING: "Waiting",
+    RuleState.LOCKED: "Topping up",
+    RuleState.OFF: "Off",
+}
+
+_OUTCOMES = {
+    Outcome.COMPLETED: "Completed",
+    Outcome.PARTIAL: "Partial",
+    Outcome.FAILED: "Failed",
+    Outcome.NOT_NEEDED: "Not needed",
+}
+
+_TO_BLAME = {
+    Reason.SOURCE_FAILED: (DrawStatus.FAILED,),
+    Reason.SOURCE_SHORT: (DrawStatus.SHORT,),
+    Reason.NOT_CONFIRMED: (DrawStatus.CONFIRMED_NOT_MOVED, DrawStatus.FAILED),
+}
+"""The draws because of which a top-up was partial, by its reason."""
 
 _DRAW_REASONS = {
     DrawReason.INSUFFICIENT: "it does not hold enough",

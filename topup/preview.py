@@ -9,6 +9,7 @@ from topup.money import Money
 from topup.outcome import Outcome, Reason
 from topup.rule import RuleState, Terms
 from topup.waterfall import Holding, Plan, PlannedDraw, Shortfall, plan_draws
+from topup.words import listed
 
 
 class WarningCode(StrEnum):
@@ -61,6 +62,43 @@ def preview_rule(
     return Preview(would_fire, Outcome.FAILED, Reason.INSUFFICIENT_BALANCE, (), warnings)
 
 
+def planned_words(draws: Sequence[PlannedDraw]) -> str:
+    """What each source would give: "60.00 USDT from USDT and 0.0005 BTC from BTC, worth 40.00 USDT"."""
+    return listed([_share_words(draw) for draw in draws if draw.credit])
+
+
+def if_it_fired(terms: Terms, holdings: Sequence[Holding]) -> str:
+    """How a top-up would end if the rule fired now, as a sentence."""
+    plan = plan_draws(terms, holdings)
+    if isinstance(plan, Plan):
+        return f"If it fired now: {planned_words(plan.draws)}."
+    return (
+        f"If it fired now, it would fail and move nothing: the sources hold {plan.available}, {plan.missing} less than "
+        "the top-up amount."
+    )
+
+
+def at_once_words(
+    terms: Terms, *, balance: Money, holdings: Sequence[Holding], cap: CapReached | None = None
+) -> str | None:
+    """What saving a rule that is on, or turning it on, starts at once (R11), as a sentence; None when nothing."""
+    if balance >= terms.threshold:
+        return None
+    below = f"Your balance of {balance} is below the threshold of {terms.threshold}"
+    if cap is not None:
+        return (
+            f"{below}, but the cap for this {cap.period} is reached, so nothing moves before "
+            f"{cap.until:%Y-%m-%d %H:%M} UTC."
+        )
+    plan = plan_draws(terms, holdings)
+    if isinstance(plan, Plan):
+        return f"{below}: this tops up at once, {planned_words(plan.draws)}."
+    return (
+        f"{below}: this starts a top-up at once, which would fail and move nothing, as the sources hold "
+        f"{plan.available}, {plan.missing} less than the top-up amount."
+    )
+
+
 def warn(
     terms: Terms, *, balance: Money, holdings: Sequence[Holding], cap: CapReached | None
 ) -> tuple[Caution, ...]:
@@ -100,3 +138,9 @@ def _source_warnings(terms: Terms, holdings: Sequence[Holding]) -> Iterator[Caut
         elif not holding.worth(terms.currency):
             message = f"Source {rank}, {asset}, is worth nothing in the {terms.account.value} account now."
             yield Caution(WarningCode.SOURCE_EMPTY, message)
+
+
+def _share_words(draw: PlannedDraw) -> str:
+    if draw.debit.asset == draw.credit.asset:
+        return f"{draw.credit} from {draw.asset}"
+    return f"{draw.debit} from {draw.asset} (worth {draw.credit})"
