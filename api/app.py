@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware import Middleware
 
+from adapters.notify.push_services import PushHosts
 from adapters.postgres.answers import forget_old_answers
 from adapters.postgres.database import Database
 from adapters.postgres.keys import find_holder
@@ -39,7 +40,6 @@ from api.measures import Measures
 from api.origins import Origins
 from api.refusals import install_refusals
 from api.streams import Streams
-from api.web_push import PushHosts
 from console.rooms import add_pages, is_page
 from console.wiring import Wiring
 from runtime.settings import Settings

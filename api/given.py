@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.routing import BaseRoute
 
+from adapters.notify.push_services import PushHosts
 from adapters.postgres.database import Database
 from api.measures import Measures
 from api.streams import Streams
-from api.web_push import PushHosts
 
 
 @dataclass(frozen=True, slots=True)

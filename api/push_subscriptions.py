@@ -9,6 +9,13 @@ from pydantic import AfterValidator, Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.responses import Response
 
+from adapters.notify.push_services import (
+    ENDPOINT_LENGTH_MAX,
+    PushHosts,
+    endpoint_fault,
+    read_auth,
+    read_point,
+)
 from adapters.postgres.answers import Answer
 from adapters.postgres.owners import OwnerUnknown
 from adapters.postgres.push_subscriptions import (
@@ -25,7 +32,6 @@ from api.given import DatabaseDep, GivenDep
 from api.lists import Page, PageQuery, page_of
 from api.once import OnceDep, answered
 from api.refusals import refusals
-from api.web_push import ENDPOINT_LENGTH_MAX, PushHosts, endpoint_fault, read_auth, read_point
 from api.wire import Body, FieldsInvalid, GivenMoment, Id, Moment, PathId, View
 from topup.rule import Problem
 

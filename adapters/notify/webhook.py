@@ -1,22 +1,15 @@
 """Webhooks: a signed POST to a stranger's URL, as Standard Webhooks says, and never into a private network."""
 
-import asyncio
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import httpx2
 from standardwebhooks import Webhook
 
-from adapters.notify.addresses import AddressNotPublic, Resolve, find_addresses, resolve, url_fault
-
-_PORTS = {"https": 443, "http": 80}
-_SECONDS_DIGITS = 9
-_NOWHERE = "the URL does not lead to a public address"
+from adapters.notify.addresses import Resolve, resolve, url_fault
+from adapters.notify.posting import NOWHERE, Answered, Post, Poster, Unanswered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,59 +52,18 @@ class WebhookSender:
     trust: ssl.SSLContext = field(default_factory=httpx2.create_ssl_context, repr=False)
 
     async def send(self, message: Message, *, now: datetime) -> Taken | NotTaken:
-        """Make one attempt. Every failure is an answer; none is raised."""
+        """Make one attempt. Every failure is an answer; none is raised. An answer's body is not read."""
         if url_fault(message.url, allow_private=self.allow_private):
-            return NotTaken(_NOWHERE)
-        try:
-            async with asyncio.timeout(self.timeout.total_seconds()):
-                return await self._send(message, now)
-        except TimeoutError:
-            return NotTaken(f"no answer within {self.timeout.total_seconds():g} seconds")
-        except AddressNotPublic:
-            return NotTaken(_NOWHERE)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as failure:
-            return NotTaken(_in_words(failure))
-        except OSError:
-            return NotTaken("the host name has no address")
-
-    async def _send(self, message: Message, now: datetime) -> Taken | NotTaken:
-        """Try the addresses in their order until one can be connected to."""
-        parts = urlsplit(message.url)
-        host, port = (parts.hostname or "").rstrip("."), parts.port or _PORTS[parts.scheme]
-        *others, last = await find_addresses(
-            host, port, resolver=self.resolver, allow_private=self.allow_private
+            return NotTaken(NOWHERE)
+        poster = Poster(
+            allow_private=self.allow_private, timeout=self.timeout, resolver=self.resolver, trust=self.trust
         )
-        headers = {"Host": parts.netloc, **headers_of(message, now)}
-        for address in others:
-            try:
-                return await self._post(message, address, host, headers, now)
-            except (httpx2.ConnectError, httpx2.ConnectTimeout):
-                continue
-        return await self._post(message, last, host, headers, now)
-
-    async def _post(
-        self, message: Message, address: str, host: str, headers: Mapping[str, str], now: datetime
-    ) -> Taken | NotTaken:
-        """Connect to the checked address itself, so that no second look-up can lead elsewhere; TLS asks for the host.
-
-        The answer's body is not read. No connection is kept: it could be taken for another host's at that address.
-        """
-        async with (
-            httpx2.AsyncClient(
-                verify=self.trust,
-                trust_env=False,
-                follow_redirects=False,
-                timeout=self.timeout.total_seconds(),
-            ) as client,
-            client.stream(
-                "POST",
-                httpx2.URL(message.url).copy_with(host=address),
-                content=message.body.encode(),
-                headers=dict(headers),
-                extensions={"sni_hostname": host},
-            ) as answer,
-        ):
-            return _read_answer(answer, now)
+        post = Post(url=message.url, content=message.body.encode(), headers=headers_of(message, now))
+        match await poster.send(post, now=now):
+            case Answered() as answer:
+                return _read_answer(answer)
+            case Unanswered(failure=failure):
+                return NotTaken(failure)
 
 
 def headers_of(message: Message, now: datetime) -> dict[str, str]:
@@ -127,47 +79,12 @@ def headers_of(message: Message, now: datetime) -> dict[str, str]:
     }
 
 
-def _read_answer(answer: httpx2.Response, now: datetime) -> Taken | NotTaken:
-    status = answer.status_code
+def _read_answer(answer: Answered) -> Taken | NotTaken:
+    status = answer.status
     if answer.is_success:
         return Taken(status)
     if status == HTTPStatus.GONE:
         return NotTaken("answered 410: it wants no more of them", status, gone=True)
     if answer.is_redirect:
         return NotTaken(f"answered {status}; redirects are not followed", status)
-    return NotTaken(
-        f"answered {status}", status, _read_retry_after(answer.headers.get("Retry-After", ""), now)
-    )
-
-
-def _read_retry_after(text: str, now: datetime) -> timedelta | None:
-    """Seconds or a date; anything else was not meant for us."""
-    if text.isascii() and text.isdecimal():
-        return timedelta(seconds=int(text[:_SECONDS_DIGITS]))
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(timedelta(), moment.replace(tzinfo=moment.tzinfo or UTC) - now)
-
-
-def _in_words(failure: Exception) -> str:
-    """What kind of failure it was, and no more: the words of the library may name the address."""
-    match failure:
-        case httpx2.ConnectError() if _has_cause(failure, ssl.SSLError):
-            return "no TLS connection could be made: is the certificate valid for this host?"
-        case httpx2.ConnectError():
-            return "no connection could be made"
-        case httpx2.TimeoutException():
-            return "no answer in time"
-        case httpx2.TransportError():
-            return "the connection ended before the answer"
-        case _:
-            return "nothing could be sent to this URL"
-
-
-def _has_cause(failure: BaseException, kind: type[BaseException]) -> bool:
-    cause: BaseException | None = failure
-    while cause is not None and not isinstance(cause, kind):
-        cause = cause.__cause__ or cause.__context__
-    return cause is not None
+    return NotTaken(f"answered {status}", status, answer.retry_after)

@@ -10,10 +10,10 @@ from httpx2 import Response
 from sqlalchemy import text
 from sqlmodel import select
 
+from adapters.notify.push_services import PushHosts, endpoint_fault, read_auth, read_point
 from adapters.postgres.database import Database, run_sql
 from adapters.postgres.push_subscriptions import SUBSCRIPTIONS_MAX
 from adapters.postgres.tables import PushSubscriptionRow
-from api.web_push import PushHosts, endpoint_fault, read_auth, read_point
 from tests.api.conftest import Caller, MakeCaller, build, client_of
 
 # The base point of P-256, and the same with its last bit turned.
