@@ -1,17 +1,20 @@
 """How a page is made: its template, its words in the reader's language, its amounts and dates, its careful headers."""
 
-import gettext
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
+from gettext import GNUTranslations, NullTranslations
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from babel import Locale, negotiate_locale
+from babel import Locale
 from babel.dates import format_date, format_datetime, format_time
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -19,14 +22,19 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from console.flashes import flash_of
 from topup.money import Money
 
 ROOM = Path(__file__).parent
 TEMPLATES = ROOM / "templates"
 STATIC = ROOM / "static"
 LOCALES = ROOM / "locales"
+_CATALOG = "tidemark.po"
 FORMATS = ("en_US", "en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "pl_PL", "pt_PT", "pt_BR", "ja_JP")
-"""The customs by which amounts and dates are written; the first one where a reader's is none of them."""
+"""The customs by which amounts and dates are written; the first one where a reader's is none of them.
+
+Those of a language count only where the pages speak it: next to an English sentence, "1.234" would be read as little
+more than one."""
 
 HEADERS: Mapping[str, str] = MappingProxyType(
     {
@@ -51,29 +59,54 @@ HEADERS: Mapping[str, str] = MappingProxyType(
 
 def render(request: Request, template: str, *, status: int = 200, **words: Any) -> HTMLResponse:
     """The page, whole or a part of it. Templates know `request`, `me` (who is signed in, or None) and `locale`."""
-    given = {
-        "request": request,
-        "me": getattr(request.state, "visitor", None),
-        "locale": locale_of(request),
-        **words,
-    }
-    text = _environment().get_template(template).render(given)
-    return HTMLResponse(text, status_code=status, headers=dict(HEADERS))
+    return HTMLResponse(render_part(request, template, **words), status_code=status, headers=dict(HEADERS))
 
 
 def render_part(request: Request, template: str, **words: Any) -> str:
     """The text of a part of a page, for a stream."""
-    given = {"request": request, "me": getattr(request.state, "visitor", None), "locale": locale_of(request)}
-    return _environment().get_template(template).render({**given, **words})
+    locale = locale_of(request)
+    given = {
+        "request": request,
+        "me": getattr(request.state, "visitor", None),
+        "locale": locale,
+        "language": f"{locale.language}-{locale.territory}",
+        "flash": flash_of(request),
+    }
+    return _environment(locale.language).get_template(template).render({**given, **words})
 
 
 def locale_of(request: Request) -> Locale:
-    """The first of the reader's languages whose customs are known here."""
-    wanted = [part.split(";")[0].strip() for part in request.headers.get("accept-language", "").split(",")]
-    found = negotiate_locale([name for name in wanted if name], FORMATS, sep="-") or negotiate_locale(
-        [name.replace("-", "_") for name in wanted if name], FORMATS
-    )
-    return Locale.parse(found or FORMATS[0])
+    """The customs of the first of the reader's languages that the pages speak, of another region if need be."""
+    spoken = [name for name in FORMATS if name.partition("_")[0] in languages()]
+    for wanted in _languages_wanted(request.headers.get("accept-language", "")):
+        near = [name for name in spoken if name.partition("_")[0] == wanted.partition("_")[0]]
+        if near:
+            return Locale.parse(wanted if wanted in near else near[0])
+    return Locale.parse(spoken[0])
+
+
+def languages() -> frozenset[str]:
+    """The languages the pages speak: English, and those they have been translated into."""
+    return frozenset({"en", *(path.parts[-3] for path in LOCALES.glob(f"*/LC_MESSAGES/{_CATALOG}"))})
+
+
+def _languages_wanted(header: str) -> list[str]:
+    """What a browser asks for, the dearest first: "de-AT,en;q=0.5" becomes ["de_AT", "en"]."""
+    wanted: list[tuple[float, str]] = []
+    for part in header.split(","):
+        name, _, weight = part.partition(";")
+        language, _, territory = name.strip().replace("-", "_").partition("_")
+        if language.isalpha():
+            known = f"{language.lower()}_{territory.upper()}".rstrip("_")
+            wanted.append((_weight(weight), known))
+    return [name for weight, name in sorted(wanted, key=lambda each: -each[0]) if weight > 0]
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text.strip().removeprefix("q=")) if text.strip() else 1.0
+    except ValueError:
+        return 0.0
 
 
 def amount_text(money: Money, locale: Locale) -> str:
@@ -123,7 +156,7 @@ def _static(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(language: str) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -132,8 +165,19 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
     )
-    words = gettext.translation("tidemark", LOCALES, languages=["en"], fallback=True)
-    environment.install_gettext_translations(words, newstyle=True)  # type: ignore[attr-defined]
+    environment.install_gettext_translations(_translations(language), newstyle=True)  # type: ignore[attr-defined]
     environment.filters.update(money=_money, moment=_moment, clock=_clock, day=_day)
     environment.globals.update(static=_static)
     return environment
+
+
+def _translations(language: str) -> NullTranslations:
+    """The words of a language, read from the catalog as its translators keep it."""
+    path = LOCALES / language / "LC_MESSAGES" / _CATALOG
+    if not path.exists():
+        return NullTranslations()
+    compiled = BytesIO()
+    with path.open("rb") as written:
+        write_mo(compiled, read_po(written, locale=language))
+    compiled.seek(0)
+    return GNUTranslations(compiled)

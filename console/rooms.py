@@ -9,7 +9,7 @@ from console.wiring import Wiring
 _ROOMS = (start,)
 _FIRST_NAMES = frozenset(
     {
-        "", "account", "confirmations", "join", "manifest.webmanifest", "operator", "push", "recover",
+        "", "account", "confirmations", "history", "join", "manifest.webmanifest", "operator", "push", "recover",
         "service-worker.js", "sign-in", "sign-out", "static", "top-ups", "wallets",
     }
 )  # fmt: skip
