@@ -6,11 +6,11 @@ from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from adapters.postgres.database import Database
-from adapters.postgres.sessions import PersonKind
+from adapters.postgres.sessions import PersonKind, Visitor
 from adapters.postgres.wallets import list_wallets
 from console.page import render
 from console.routes import pages
-from console.visitors import KnownVisitor, Visitor
+from console.visitors import KnownVisitor
 from console.wiring import DatabaseDep
 
 WALLETS_MAX = 100
