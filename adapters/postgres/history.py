@@ -22,6 +22,7 @@ from adapters.postgres.tables import (
 from topup.keys import draw_key, shown_event
 from topup.money import Money
 from topup.outcome import DrawReason, DrawResult, DrawStatus, Outcome, Reason, not_drawn
+from topup.rule import AccountKind
 from topup.trigger import DecisionReason
 
 _RULE_OWNER = text(
@@ -62,6 +63,7 @@ class TopUpRecord:
     amount: Money
     credited: Money
     threshold: Money
+    account: AccountKind
     trigger_event_id: str
     trigger_balance: Money
     draws: tuple[DrawResult, ...]
@@ -254,6 +256,7 @@ def _top_up(
         amount=Money(row.currency, row.amount),
         credited=Money(row.currency, row.credited) if row.state == "ended" else known,
         threshold=Money(row.currency, row.threshold),
+        account=AccountKind(row.account),
         trigger_event_id=shown_event(row.trigger_event_id),
         trigger_balance=Money(row.currency, row.trigger_balance),
         draws=results,

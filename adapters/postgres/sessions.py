@@ -26,6 +26,7 @@ _FIND = text(
     "WHERE s.hash = :hash AND p.id = s.person_id AND s.expires_at > now() AND s.last_seen_at > now() - :idle_max "
     "RETURNING s.id, s.csrf, s.passkey_id, s.recovering, s.expires_at, p.id AS person_id, p.kind, p.owner_id, p.name"
 )
+_LASTS = text("SELECT EXISTS (SELECT FROM page_session WHERE id = :id AND expires_at > now())")
 _END = text("DELETE FROM page_session WHERE id = :id AND person_id = :person_id")
 _END_ALL = text("DELETE FROM page_session WHERE person_id = :person_id RETURNING id")
 _FORGET = text("DELETE FROM page_session WHERE expires_at <= now() OR last_seen_at <= now() - :idle_max")
@@ -102,6 +103,11 @@ async def find_visitor(database: Database, token: str) -> Visitor | None:
         passkey_id=row.passkey_id,
         expires_at=row.expires_at,
     )
+
+
+async def is_signed_in(session: AsyncSession, session_id: str) -> bool:
+    """Whether the session goes on; for those who go on looking without asking anew."""
+    return bool((await run_sql(session, _LASTS, id=session_id)).scalar_one())
 
 
 async def end_session(session: AsyncSession, session_id: str, *, person_id: str) -> None:
