@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from fastapi import APIRouter, Request
@@ -19,7 +20,14 @@ from adapters.postgres.history import TopUpUnknown
 from adapters.postgres.rules import RuleExists, RuleLocked, RuleUnknown, VersionStale
 from adapters.postgres.wallets import WalletUnknown
 from console.page import HEADERS, render
-from console.visitors import FormNotOurs, NotForYou, OnlyRecovering, SignInNeeded, forget_signed_in
+from console.visitors import (
+    FormNotOurs,
+    NotForYou,
+    OnlyRecovering,
+    SignInNeeded,
+    forget_signed_in,
+    safe_path,
+)
 
 _log = structlog.get_logger(__name__)
 _OUT_OF_REACH = (OperationalError, InterfaceError, PoolExhausted, DatabaseOutOfReach, OSError)
@@ -47,9 +55,9 @@ class PageRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
-                answered = await answering(request)
+                answered = await answering(request) if _readable(request) else render_trouble(request, NOT_FOUND)
             except SignInNeeded as needed:
-                answered = RedirectResponse(needed.location, status_code=HTTPStatus.SEE_OTHER)
+                answered = _lead_to_sign_in(request, needed)
             except OnlyRecovering:
                 answered = RedirectResponse("/account", status_code=HTTPStatus.SEE_OTHER)
             except Exception as error:  # noqa: BLE001 nobody is to meet a page that is none
@@ -70,6 +78,19 @@ def pages() -> APIRouter:
     return APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
+def _readable(request: Request) -> bool:
+    """Whether the address can be of anything here: no id has letters that cannot be written."""
+    return str(request.scope["path"]).isprintable()
+
+
+def _lead_to_sign_in(request: Request, needed: SignInNeeded) -> Response:
+    """A part that a page's script asked for would be put into the page: then the whole page is to go."""
+    if "HX-Request" not in request.headers:
+        return RedirectResponse(needed.location, status_code=HTTPStatus.SEE_OTHER)
+    page = urlsplit(request.headers.get("HX-Current-URL", "")).path
+    return Response(headers={"HX-Redirect": SignInNeeded(safe_path(page)).location})
+
+
 def render_trouble(request: Request, trouble: Trouble) -> Response:
     """The page of a refusal."""
     answer = render(request, "trouble.html", status=trouble.status, trouble=trouble)
@@ -87,7 +108,7 @@ def trouble_of(error: Exception) -> Trouble | None:
         return Trouble(
             HTTPStatus.FORBIDDEN, "Not for this sign-in", f"{error} Sign in as somebody else to see it."
         )
-    if type(error).__name__ == "TooMany":  # It is the API's own, which stands above the pages.
+    if type(error).__name__ in _TOO_MANY_NAMES:
         return _TOO_MANY
     return next((trouble for kinds, trouble in _TROUBLES if isinstance(error, kinds)), None)
 
@@ -103,6 +124,8 @@ _TOO_MANY = Trouble(
     "One moment",
     "Too many requests came from here in a short time. Nothing was changed. Wait a minute, and try again.",
 )
+_TOO_MANY_NAMES = {"TooMany", "StreamsTooMany"}
+"""They are the API's own, which stands above the pages."""
 _BROKEN = Trouble(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     "That went wrong on our side",

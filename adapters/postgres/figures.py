@@ -73,12 +73,13 @@ async def read_figures(database: Database) -> Figures | None:
     """The figures as they stand, each from an index of its own and within two seconds; None when they cannot be had."""
     try:
         async with database.read() as session:
-            return await _read(session)
+            return await figures_in(session)
     except (OperationalError, InterfaceError, PoolExhausted):
         return None
 
 
-async def _read(session: AsyncSession) -> Figures:
+async def figures_in(session: AsyncSession) -> Figures:
+    """The same in the caller's session, each statement of which is bounded from then on."""
     await run_sql(session, _BOUND)
     ended = {(row.outcome, row.reason): int(row.number) for row in await run_sql(session, _ENDED)}
     waiting = {row.kind: _waiting(row) for row in await run_sql(session, _WAITING)}

@@ -1,0 +1,118 @@
+"""The operators' page: what is going on, what waits for somebody, and links by which owners get in."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from babel import Locale
+from babel.dates import format_timedelta
+from fastapi import Request
+from starlette.responses import HTMLResponse, Response
+
+from adapters.postgres.figures import Figures
+from adapters.postgres.overview import OpenOne, read_overview
+from console.page import locale_of, render
+from console.routes import pages
+from console.visitors import OperatorVisitor
+from console.wiring import Wiring, WiringDep
+from topup.keys import workflow_id
+from topup.outcome import Outcome, Reason
+from topup.words import why
+
+_WORST_FIRST = (Outcome.FAILED, Outcome.PARTIAL)
+
+router = pages()
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonCount:
+    """How many top-ups of the day ended like this."""
+
+    outcome: Outcome
+    why: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How long ago things were, in words, all seen from one moment."""
+
+    now: datetime
+    locale: Locale
+
+    def __call__(self, since: datetime) -> str:
+        """Such as "3 minutes"."""
+        return str(
+            format_timedelta(self.now - since, granularity="second", threshold=1.5, locale=self.locale)
+        )
+
+
+@router.get("/operator")
+async def get_overview(request: Request, visitor: OperatorVisitor, wiring: WiringDep) -> Response:
+    """Everything that asks for an operator, worst first."""
+    del visitor  # That there is one is all that counts.
+    return await _page(request, wiring, "operator.html")
+
+
+@router.get("/operator/live")
+async def get_live(request: Request, visitor: OperatorVisitor, wiring: WiringDep) -> Response:
+    """The part of the page that changes; the page asks for it again and again."""
+    del visitor
+    return await _page(request, wiring, "parts/operator_now.html")
+
+
+async def _page(request: Request, wiring: Wiring, template: str, **words: Any) -> HTMLResponse:
+    async with wiring.database.read() as session:
+        overview = await read_overview(session)
+    figures = overview.figures
+    return render(
+        request,
+        template,
+        overview=overview,
+        figures=figures,
+        reasons=_reasons(figures),
+        unfunded=figures.attempted > 0 and figures.funded == 0,
+        age=Ages(datetime.now(UTC), locale_of(request)),
+        waits_for=_waits_for,
+        host_of=_host_of,
+        why=why,
+        run_of=lambda top_up_id: _run_of(wiring, top_up_id),
+        **words,
+    )
+
+
+def _reasons(figures: Figures) -> list[ReasonCount]:
+    """Why top-ups of the day failed or came up short, the most frequent first."""
+    counted = [
+        ReasonCount(Outcome(outcome), why(Reason(reason)), count)
+        for (outcome, reason), count in figures.ended.items()
+        if outcome in _WORST_FIRST
+    ]
+    return sorted(counted, key=lambda reason: (_WORST_FIRST.index(reason.outcome), -reason.count, reason.why))
+
+
+def _waits_for(top_up: OpenOne) -> str:
+    """What a top-up in progress waits for, as a sentence."""
+    if top_up.being_checked:
+        return f"Nobody knows yet what became of the draw from {' and '.join(top_up.being_checked)}; it is looked up."
+    if not top_up.handed_over:
+        return "Temporal does not have it yet; handing it over is repeated."
+    if not top_up.checked:
+        return "The check."
+    if top_up.answered < len(top_up.sources):
+        return f"The draw from {top_up.sources[top_up.answered]}, or the settling."
+    return "The settling."
+
+
+def _run_of(wiring: Wiring, top_up_id: str) -> str | None:
+    """Where Temporal's Web UI shows the top-up's run; None where no such place is known."""
+    if wiring.temporal_ui_url is None:
+        return None
+    namespace, run = quote(wiring.temporal_namespace, safe=""), quote(workflow_id(top_up_id), safe="")
+    return f"{wiring.temporal_ui_url}/namespaces/{namespace}/workflows/{run}"
+
+
+def _host_of(url: str) -> str:
+    """Where an endpoint is. The rest of its address may be a secret of its owner's."""
+    return urlsplit(url).netloc.rpartition("@")[2]
