@@ -102,7 +102,7 @@ class _Answering:
     async def send(self, message: Message) -> None:
         """Pass on; what a route has set itself stands."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])  # A member of HTTPStatus would be written out with its name.
             self.waited = time.perf_counter() - self.since
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self._request.state.request_id

@@ -2,11 +2,11 @@
 
 from fastapi import FastAPI
 
-from console import history, operators, start, top_ups
+from console import account, history, join, operators, recover, sign_in, start, top_ups
 from console.static_files import PageFiles
 from console.wiring import Wiring
 
-_ROOMS = (start, history, top_ups, operators)
+_ROOMS = (start, history, top_ups, operators, sign_in, join, recover, account)
 _FIRST_NAMES = frozenset(
     {
         "", "account", "confirmations", "history", "join", "manifest.webmanifest", "operator", "push", "recover",

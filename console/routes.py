@@ -13,17 +13,19 @@ from fastapi.routing import APIRoute
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from adapters.postgres.database import DatabaseOutOfReach
 from adapters.postgres.history import TopUpUnknown
 from adapters.postgres.rules import RuleExists, RuleLocked, RuleUnknown, VersionStale
 from adapters.postgres.wallets import WalletUnknown
 from console.page import HEADERS, render
+from console.passkeys import PasskeyRefused
 from console.visitors import (
     FormNotOurs,
     NotForYou,
     OnlyRecovering,
+    OtherAddress,
     SignInNeeded,
     forget_signed_in,
     safe_path,
@@ -60,6 +62,8 @@ class PageRoute(APIRoute):
                 answered = _lead_to_sign_in(request, needed)
             except OnlyRecovering:
                 answered = RedirectResponse("/account", status_code=HTTPStatus.SEE_OTHER)
+            except OtherAddress as other:
+                answered = RedirectResponse(other.location, status_code=HTTPStatus.TEMPORARY_REDIRECT)
             except Exception as error:  # noqa: BLE001 nobody is to meet a page that is none
                 trouble = trouble_of(error)
                 if trouble is None:
@@ -85,6 +89,8 @@ def _readable(request: Request) -> bool:
 
 def _lead_to_sign_in(request: Request, needed: SignInNeeded) -> Response:
     """A part that a page's script asked for would be put into the page: then the whole page is to go."""
+    if wants_words(request):
+        return render_trouble(request, _SIGN_IN)
     if "HX-Request" not in request.headers:
         return RedirectResponse(needed.location, status_code=HTTPStatus.SEE_OTHER)
     page = urlsplit(request.headers.get("HX-Current-URL", "")).path
@@ -92,11 +98,20 @@ def _lead_to_sign_in(request: Request, needed: SignInNeeded) -> Response:
 
 
 def render_trouble(request: Request, trouble: Trouble) -> Response:
-    """The page of a refusal."""
-    answer = render(request, "trouble.html", status=trouble.status, trouble=trouble)
+    """The page of a refusal; to a script of ours, its words alone."""
+    answer: Response
+    if wants_words(request):
+        answer = JSONResponse({"title": trouble.title, "message": trouble.message}, trouble.status)
+    else:
+        answer = render(request, "trouble.html", status=trouble.status, trouble=trouble)
     if trouble.status is HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = _RETRY_SECONDS
     return answer
+
+
+def wants_words(request: Request) -> bool:
+    """Whether a script of ours asks, which shows what it is told on the page that is open."""
+    return request.headers.get("accept", "") == "application/json"
 
 
 def trouble_of(error: Exception) -> Trouble | None:
@@ -108,6 +123,8 @@ def trouble_of(error: Exception) -> Trouble | None:
         return Trouble(
             HTTPStatus.FORBIDDEN, "Not for this sign-in", f"{error} Sign in as somebody else to see it."
         )
+    if isinstance(error, PasskeyRefused):
+        return Trouble(HTTPStatus.FORBIDDEN, "That passkey did not work", str(error))
     if type(error).__name__ in _TOO_MANY_NAMES:
         return _TOO_MANY
     return next((trouble for kinds, trouble in _TROUBLES if isinstance(error, kinds)), None)
@@ -117,6 +134,11 @@ NOT_FOUND = Trouble(
     HTTPStatus.NOT_FOUND,
     "There is no such page",
     "What you are looking for is not here, or is not yours. Go back to your wallets and look from there.",
+)
+_SIGN_IN = Trouble(
+    HTTPStatus.UNAUTHORIZED,
+    "You are signed out",
+    "You have been signed out meanwhile, and nothing was changed. Load this page again, and sign in.",
 )
 _TRY_AGAIN = "Nothing was changed. Go back, and try again."
 _TOO_MANY = Trouble(

@@ -2,7 +2,7 @@
 
 import hmac
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from fastapi import Depends, Request
 from starlette.responses import Response
@@ -37,6 +37,15 @@ class OnlyRecovering(Exception):
     """Signed in with a recovery code: first a new passkey is to be registered."""
 
 
+class OtherAddress(Exception):
+    """The page was asked for by another name than the one passkeys are bound to."""
+
+    def __init__(self, location: str) -> None:
+        """Say where the page is."""
+        super().__init__(f"the page is at {location}")
+        self.location = location
+
+
 class NotForYou(Exception):
     """The page is there, and is for another kind of people."""
 
@@ -48,7 +57,9 @@ class FormNotOurs(Exception):
 async def _visitor(request: Request, wiring: WiringDep) -> Visitor | None:
     """Who it is, counted; a change must come from our own page."""
     visitor = await _find(request, wiring)
-    if request.method not in _SAFE:
+    if request.method in _SAFE:
+        _lead_to_public_address(request, wiring)
+    else:
         refuse_foreign_origin(request, wiring)
         if visitor is not None:
             await _refuse_without_token(request, visitor)
@@ -151,6 +162,20 @@ def safe_path(wanted: str | None) -> str:
     ):
         return HOME
     return wanted
+
+
+def _lead_to_public_address(request: Request, wiring: Wiring) -> None:
+    """Passkeys are bound to a name: whoever comes by a number, or another name, could do nothing with theirs."""
+    asked = request.headers.get("x-forwarded-host") or request.headers.get("host", "")
+    if _host_alone(asked.partition(",")[0]) != _host_alone(urlsplit(wiring.origin).netloc):
+        query = f"?{request.url.query}" if request.url.query else ""
+        there = f"{wiring.origin}{request.url.path}{query}"
+        raise OtherAddress(there)
+
+
+def _host_alone(netloc: str) -> str:
+    """The host, and its port unless that is the one that goes without saying."""
+    return netloc.strip().lower().removesuffix(":443").removesuffix(":80")
 
 
 def _with_passkey(visitor: Visitor) -> Visitor:

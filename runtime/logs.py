@@ -20,6 +20,7 @@ _API_KEY = re.compile(r"\btm_[A-Za-z0-9_\-.]{6,}|tm_[A-Za-z0-9_\-]{20,}")
 _SECRET_TEXTS = (
     (_API_KEY, f"tm_{REDACTED}"),
     (re.compile(r"whsec_[A-Za-z0-9+/=_\-]{6,}"), f"whsec_{REDACTED}"),
+    (re.compile(r"/join/[A-Za-z0-9_\-]{16,}"), f"/join/{REDACTED}"),
     (re.compile(r"(://[^\s/:@]*:)[^\s@/]+@"), rf"\1{REDACTED}@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=\-]{6,}"), rf"\1 {REDACTED}"),
     (re.compile(r"(?i)\b(password|api_key|token)=[^\s&'\"]+"), rf"\1={REDACTED}"),

@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from adapters.postgres.database import Database, run_sql
 from adapters.postgres.ids import new_id
-from adapters.postgres.tables import PasskeyRow, Person
+from adapters.postgres.tables import PasskeyRow
 
 PASSKEYS_MAX = 20
 """So many passkeys one person may have."""
@@ -166,16 +166,6 @@ async def remove_passkey(
     row = (await session.exec(select(PasskeyRow).where(col(PasskeyRow.id) == passkey_id))).one()
     await session.delete(row)
     await run_sql(session, _END_ITS_SESSIONS, id=passkey_id, but=this_session)
-
-
-async def has_usable_passkey(session: AsyncSession, person_id: str) -> bool:
-    """Whether the person has a passkey to sign in with."""
-    return any(passkey.usable for passkey in await list_passkeys(session, person_id))
-
-
-async def handle_of(session: AsyncSession, person_id: str) -> bytes:
-    """What authenticators know the person by."""
-    return (await session.exec(select(Person.handle).where(col(Person.id) == person_id))).one()
 
 
 def _record(row: Row[tuple[object, ...]]) -> PasskeyRecord:

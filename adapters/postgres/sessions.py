@@ -27,8 +27,14 @@ _FIND = text(
     "RETURNING s.id, s.csrf, s.passkey_id, s.recovering, s.expires_at, p.id AS person_id, p.kind, p.owner_id, p.name"
 )
 _LASTS = text("SELECT EXISTS (SELECT FROM page_session WHERE id = :id AND expires_at > now())")
+_END_THIS = text("DELETE FROM page_session WHERE hash = :hash")
 _END = text("DELETE FROM page_session WHERE id = :id AND person_id = :person_id")
 _END_ALL = text("DELETE FROM page_session WHERE person_id = :person_id RETURNING id")
+_LIST = text(
+    "SELECT id, browser, passkey_id, recovering, created_at, last_seen_at FROM page_session "
+    "WHERE person_id = :person_id AND expires_at > now() AND last_seen_at > now() - :idle_max "
+    "ORDER BY last_seen_at DESC, id DESC"
+)
 _FORGET = text("DELETE FROM page_session WHERE expires_at <= now() OR last_seen_at <= now() - :idle_max")
 
 
@@ -55,6 +61,19 @@ class Visitor:
     """Signed in with a recovery code: good for registering a new passkey, and nothing else."""
     passkey_id: str | None
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A browser that a person is signed in with."""
+
+    id: str
+    browser: str
+    """What kind of browser, in words."""
+    passkey_id: str | None
+    recovering: bool
+    created_at: datetime
+    last_seen_at: datetime
 
 
 async def begin_session(
@@ -108,6 +127,20 @@ async def find_visitor(database: Database, token: str) -> Visitor | None:
 async def is_signed_in(session: AsyncSession, session_id: str) -> bool:
     """Whether the session goes on; for those who go on looking without asking anew."""
     return bool((await run_sql(session, _LASTS, id=session_id)).scalar_one())
+
+
+async def list_sessions(session: AsyncSession, person_id: str) -> tuple[SessionRecord, ...]:
+    """The browsers a person is signed in with, the one seen last first."""
+    rows = await run_sql(session, _LIST, person_id=person_id, idle_max=IDLE_MAX)
+    return tuple(
+        SessionRecord(row.id, row.browser, row.passkey_id, row.recovering, row.created_at, row.last_seen_at)
+        for row in rows
+    )
+
+
+async def end_session_of(session: AsyncSession, token: str) -> None:
+    """End the session that a browser's cookie belongs to, so that nobody goes on with it after a new sign-in."""
+    await run_sql(session, _END_THIS, hash=_hash_of(token))
 
 
 async def end_session(session: AsyncSession, session_id: str, *, person_id: str) -> None:

@@ -606,7 +606,10 @@ class Ceremony(SQLModel, table=True):
     """A challenge given to a browser, gone as soon as it was answered."""
 
     __table_args__ = (
-        CheckConstraint("purpose IN ('sign_in', 'register', 'add_passkey')", name="ceremony_purpose_known"),
+        CheckConstraint(
+            "purpose IN ('sign_in', 'register', 'add_passkey', 'recovery_codes')",
+            name="ceremony_purpose_known",
+        ),
         Index("ceremony_by_end", "expires_at"),
     )
 

@@ -73,13 +73,13 @@ class Passkey:
 
 
 def make_passkey(
-    options: Mapping[str, Any], way: Way, *, synced: bool = False
+    options: Mapping[str, Any], way: Way, *, synced: bool = False, credential_id: bytes | None = None
 ) -> tuple[Passkey, dict[str, Any]]:
     """Make a passkey as asked; it, and the browser's answer."""
     passkey = Passkey(
         party=options["rp"]["id"],
         handle=decode(options["user"]["id"]),
-        credential_id=secrets.token_bytes(32),
+        credential_id=credential_id or secrets.token_bytes(32),
         key=ec.generate_private_key(ec.SECP256R1()),
         synced=synced,
     )

@@ -63,7 +63,9 @@ CREATE TABLE ceremony (
     link_hash TEXT,
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
     PRIMARY KEY (hash),
-    CONSTRAINT ceremony_purpose_known CHECK (purpose IN ('sign_in', 'register', 'add_passkey')),
+    CONSTRAINT ceremony_purpose_known CHECK (
+        purpose IN ('sign_in', 'register', 'add_passkey', 'recovery_codes')
+    ),
     FOREIGN KEY(person_id) REFERENCES person (id)
 );
 CREATE INDEX ceremony_by_end ON ceremony (expires_at);
