@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest_asyncio
+from playwright.async_api import Browser as Chromium
 
 from adapters.postgres.database import Database
 from adapters.postgres.ids import new_id
@@ -15,6 +16,8 @@ from adapters.postgres.sessions import begin_session, find_visitor
 from adapters.postgres.tables import Person
 from console.visitors import COOKIE, CSRF_FIELD
 from tests.api.conftest import build
+from tests.chromium import configured_chromium, find_chromium
+from tests.console.browser import DESKTOP, PHONE, SMALL, OpenWindow, Window, start_chromium, windows_of
 from tests.served import serve
 
 
@@ -41,12 +44,49 @@ class Browser:
 
 @pytest_asyncio.fixture
 async def site(database: Database, database_url: str) -> AsyncIterator[str]:
-    """The address of the application."""
+    """The address of the application, by the machine's name, as passkeys are bound to names."""
     async with AsyncExitStack() as stack:
         app = build(database, url=database_url)
-        address = await stack.enter_async_context(serve(app))
+        address = by_name(await stack.enter_async_context(serve(app)))
         app.state.console = replace(app.state.console, public_url=address)
         yield address
+
+
+def by_name(address: str) -> str:
+    """The address with this machine's name instead of its number."""
+    return address.replace("//127.0.0.1:", "//localhost:")
+
+
+@pytest_asyncio.fixture(scope="session")
+async def chromium() -> AsyncIterator[Chromium]:
+    """A real browser for all tests. None to be found is a failure, never a reason to skip."""
+    async with start_chromium(find_chromium(configured_chromium(), say=print)) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture
+async def open_window(chromium: Chromium, site: str) -> AsyncIterator[OpenWindow]:
+    """What opens windows on the site: one of a phone's size, unless another is asked for."""
+    async with windows_of(chromium, site) as opening:
+        yield opening
+
+
+@pytest_asyncio.fixture
+async def phone(open_window: OpenWindow) -> Window:
+    """A window of a phone's size."""
+    return await open_window(PHONE)
+
+
+@pytest_asyncio.fixture
+async def small(open_window: OpenWindow) -> Window:
+    """A window of the smallest size that counts."""
+    return await open_window(SMALL)
+
+
+@pytest_asyncio.fixture
+async def desktop(open_window: OpenWindow) -> Window:
+    """A window of a desk's size."""
+    return await open_window(DESKTOP)
 
 
 @pytest_asyncio.fixture
