@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from console import account, history, join, operators, recover, sign_in, start, top_ups
+from console.nowhere import lead_nowhere
 from console.static_files import PageFiles
 from console.wiring import Wiring
 
@@ -28,3 +29,4 @@ def add_pages(app: FastAPI, wiring: Wiring) -> None:
     for room in _ROOMS:
         app.include_router(room.router)
     app.mount("/static", PageFiles(), name="static")
+    app.include_router(lead_nowhere(_FIRST_NAMES - {""}))
