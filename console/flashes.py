@@ -31,6 +31,7 @@ FLASHES: Mapping[str, Flash] = MappingProxyType(
         "rule-unchanged": Flash("info", _("Nothing was changed: the rule stands as it did.")),
         "rule-confirmed": Flash("success", _("Confirmed with your passkey. The rule stands as you saw it.")),
         "paid": Flash("success", _("Paid.")),
+        "funds-added": Flash("success", _("The money is in your wallet.")),
         "signed-out": Flash("success", _("You are signed out.")),
         "signed-out-everywhere": Flash("success", _("You are signed out in every browser.")),
         "passkey-added": Flash("success", _("Your new passkey is ready.")),

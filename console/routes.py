@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from adapters.postgres.confirmations import ConfirmationUnknown
 from adapters.postgres.database import DatabaseOutOfReach
 from adapters.postgres.history import TopUpUnknown
 from adapters.postgres.rules import RuleExists, RuleLocked, RuleUnknown, VersionStale
@@ -155,7 +156,7 @@ _BROKEN = Trouble(
 )
 _NOT_THROUGH = "That did not go through"
 _TROUBLES: tuple[tuple[tuple[type[Exception], ...], Trouble], ...] = (
-    ((WalletUnknown, TopUpUnknown, RuleUnknown), NOT_FOUND),
+    ((WalletUnknown, TopUpUnknown, RuleUnknown, ConfirmationUnknown), NOT_FOUND),
     (
         (RuleLocked,),
         Trouble(

@@ -81,20 +81,18 @@ def if_it_fired(terms: Terms, holdings: Sequence[Holding]) -> str:
 def at_once_words(
     terms: Terms, *, balance: Money, holdings: Sequence[Holding], cap: CapReached | None = None
 ) -> str | None:
-    """What saving a rule that is on, or turning it on, starts at once (R11), as a sentence; None when nothing."""
-    if balance >= terms.threshold:
+    """What saving a rule that is on, or turning it on, starts at once (R11), as a sentence; None when nothing.
+
+    `cap`: the one that a top-up would pass now, which is among the warnings.
+    """
+    if balance >= terms.threshold or cap is not None:
         return None
     below = f"Your balance of {balance} is below the threshold of {terms.threshold}"
-    if cap is not None:
-        return (
-            f"{below}, but the cap for this {cap.period} is reached, so nothing moves before "
-            f"{cap.until:%Y-%m-%d %H:%M} UTC."
-        )
     plan = plan_draws(terms, holdings)
     if isinstance(plan, Plan):
-        return f"{below}: this tops up at once, {planned_words(plan.draws)}."
+        return f"{below}, so this tops up {terms.amount} at once: {planned_words(plan.draws)}."
     return (
-        f"{below}: this starts a top-up at once, which would fail and move nothing, as the sources hold "
+        f"{below}, so this starts a top-up at once, which would fail and move nothing, as the sources hold "
         f"{plan.available}, {plan.missing} less than the top-up amount."
     )
 

@@ -63,6 +63,14 @@ async def read_reached(
     return {wallet_id: cap for wallet_id, cap in reached.items() if cap}
 
 
+async def read_cap_of(
+    session: AsyncSession, wallet_id: str, caps: Caps | None, *, amount: Money, at: datetime
+) -> CapReached | None:
+    """The cap of these that a top-up of this amount would pass if it started at this moment."""
+    usages = await _read_usages(session, {wallet_id: amount.asset}, at)
+    return cap_reached(caps, usages[wallet_id], amount=amount, at=at)
+
+
 async def _read_usages(
     session: AsyncSession, currencies: Mapping[str, str], at: datetime
 ) -> dict[str, Usage]:

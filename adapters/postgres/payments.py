@@ -1,7 +1,10 @@
 """Money that comes from outside or goes there, in the embedded ledger: deposits and payments."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from sqlalchemy.exc import DBAPIError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from adapters.postgres.ids import new_id
@@ -11,16 +14,24 @@ from topup.money import Money
 from topup.rule import AccountKind
 from topup.trigger import Kept
 
+_KEY_USED = "TM001"
+"""The ledger's own word for a key that belongs to another request."""
+
 
 class BalanceInsufficient(Exception):
     """The wallet holds less than the payment."""
 
     def __init__(self, amount: Money, balance: Money) -> None:
         """Say what was asked and what there is."""
+        self.balance = balance
         super().__init__(
             f"The wallet holds {balance}, less than the {amount} asked for. Nothing was moved: add money first, "
             "then pay with a new Idempotency-Key."
         )
+
+
+class PaymentDiffers(Exception):
+    """Another payment, of another amount or from another wallet, was made under this id before."""
 
 
 class WalletKeptElsewhere(Exception):
@@ -43,14 +54,17 @@ class Posted:
     balance: Money
 
 
-async def deposit_to_wallet(session: AsyncSession, wallet: WalletName, amount: Money) -> Posted:
+async def deposit_to_wallet(
+    session: AsyncSession, wallet: WalletName, amount: Money, *, payment_id: str | None = None
+) -> Posted:
     """Bring money from outside into the wallet, in the caller's commit; it never fires a rule.
 
-    Raises WalletKeptElsewhere.
+    With a `payment_id`, once for it. Raises PaymentDiffers and WalletKeptElsewhere.
     """
     _refuse_kept_elsewhere(wallet)
-    transfer_id = new_id("transfer")
-    crossing = await deposit_to(session, key=transfer_id, wallet_id=wallet.id, amount=amount)
+    transfer_id = payment_id or new_id("transfer")
+    with _telling_apart(transfer_id):
+        crossing = await deposit_to(session, key=transfer_id, wallet_id=wallet.id, amount=amount)
     return Posted(transfer_id, amount, crossing.balance)
 
 
@@ -67,18 +81,31 @@ async def deposit_to_account(
 
 
 async def pay_from_wallet(
-    session: AsyncSession, wallet: WalletName, amount: Money
+    session: AsyncSession, wallet: WalletName, amount: Money, *, payment_id: str | None = None
 ) -> Posted | BalanceInsufficient:
     """Spend from the wallet in the caller's commit, or give the refusal, which the ledger remembers: commit it too.
 
-    Raises WalletKeptElsewhere.
+    With a `payment_id`, once for it: the same payment again moves nothing and says the same. Raises PaymentDiffers for
+    another payment under its id, and WalletKeptElsewhere.
     """
     _refuse_kept_elsewhere(wallet)
-    payment_id = new_id("payment")
-    crossing = await pay_from(session, key=payment_id, wallet_id=wallet.id, amount=amount)
+    payment_id = payment_id or new_id("payment")
+    with _telling_apart(payment_id):
+        crossing = await pay_from(session, key=payment_id, wallet_id=wallet.id, amount=amount)
     if not crossing.moved:
         return BalanceInsufficient(amount, crossing.balance)
     return Posted(payment_id, amount, crossing.balance)
+
+
+@contextmanager
+def _telling_apart(payment_id: str) -> Iterator[None]:
+    """Call by its name what the ledger refuses because its key belongs to another request."""
+    try:
+        yield
+    except DBAPIError as refused:
+        if getattr(refused.orig, "sqlstate", None) == _KEY_USED:
+            raise PaymentDiffers(payment_id) from refused
+        raise
 
 
 def _refuse_kept_elsewhere(wallet: WalletName) -> None:

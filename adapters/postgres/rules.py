@@ -149,10 +149,18 @@ class _Held:
     rule: Rule
     wallet: WalletName
     author: Author
+    proof: Mapping[str, Any] | None = None
+    """How the change was confirmed, where it was (R3)."""
 
 
 async def create_rule(
-    session: AsyncSession, *, wallet_id: str, draft: TermsDraft, enabled: bool, author: Author
+    session: AsyncSession,
+    *,
+    wallet_id: str,
+    draft: TermsDraft,
+    enabled: bool,
+    author: Author,
+    proof: Mapping[str, Any] | None = None,
 ) -> RuleRecord:
     """Give the wallet its rule; a rule that is on is judged at once (R1, R11).
 
@@ -171,12 +179,18 @@ async def create_rule(
         created_at=now,
         updated_at=now,
     )
-    held = _Held(await _insert(session, rule), wallet, author)
+    held = _Held(await _insert(session, rule), wallet, author, proof)
     return await _record_change(session, held, RevisionKind.CREATED)
 
 
 async def edit_rule(
-    session: AsyncSession, rule_id: str, changes: Mapping[str, Any], *, version: int, author: Author
+    session: AsyncSession,
+    rule_id: str,
+    changes: Mapping[str, Any],
+    *,
+    version: int,
+    author: Author,
+    proof: Mapping[str, Any] | None = None,
 ) -> RuleRecord:
     """Save the rule with some of its terms changed, or with none: it counts from the next decision (R4).
 
@@ -184,19 +198,26 @@ async def edit_rule(
     terms stay as they were: that is how an owner asks for another attempt (R9, R11).
     Raises RuleUnknown, RuleLocked, VersionStale and TermsInvalid.
     """
-    held = await _hold_rule(session, rule_id, version=version, author=author)
+    held = await _hold_rule(session, rule_id, version=version, author=author, proof=proof)
     draft = TermsDraft(**{**_draft_of(held), **changes})
     for name, value in _columns(*_read_draft(draft, held.wallet.currency)).items():
         setattr(held.rule, name, value)
     return await _save(session, held, RevisionKind.EDITED)
 
 
-async def enable_rule(session: AsyncSession, rule_id: str, *, version: int, author: Author) -> RuleRecord:
+async def enable_rule(
+    session: AsyncSession,
+    rule_id: str,
+    *,
+    version: int,
+    author: Author,
+    proof: Mapping[str, Any] | None = None,
+) -> RuleRecord:
     """Turn the rule on, which arms it and has it judged at once, also when it was on (R9, R11).
 
     Raises RuleUnknown, RuleLocked and VersionStale.
     """
-    held = await _hold_rule(session, rule_id, version=version, author=author)
+    held = await _hold_rule(session, rule_id, version=version, author=author, proof=proof)
     held.rule.enabled = True
     return await _save(session, held, RevisionKind.ENABLED)
 
@@ -233,6 +254,12 @@ async def read_rule(session: AsyncSession, rule_id: str, *, bound_to: str | None
     return found[0]
 
 
+async def find_rule(session: AsyncSession, wallet_id: str, *, bound_to: str | None) -> RuleRecord | None:
+    """The wallet's rule as it stands; None where it has none."""
+    found = await list_rules(session, WhichRules(bound_to=bound_to, wallet_id=wallet_id), most=1)
+    return found[0] if found else None
+
+
 async def list_rules(session: AsyncSession, which: WhichRules, *, most: int) -> tuple[RuleRecord, ...]:
     """Rules as they stand, newest first."""
     statement = select(Rule, Wallet).join(Wallet, col(Wallet.id) == col(Rule.wallet_id))
@@ -253,7 +280,14 @@ async def list_rules(session: AsyncSession, which: WhichRules, *, most: int) -> 
     return tuple(_record(rule, name_of(wallet), reached.get(wallet.id)) for rule, wallet in rows)
 
 
-async def _hold_rule(session: AsyncSession, rule_id: str, *, version: int, author: Author) -> _Held:
+async def _hold_rule(
+    session: AsyncSession,
+    rule_id: str,
+    *,
+    version: int,
+    author: Author,
+    proof: Mapping[str, Any] | None = None,
+) -> _Held:
     """Lock the wallet, then the rule; refuse a rule that is locked by a top-up, then one read too long ago."""
     wallet_id = (await session.exec(select(Rule.wallet_id).where(col(Rule.id) == rule_id))).first()
     if wallet_id is None:
@@ -270,7 +304,7 @@ async def _hold_rule(session: AsyncSession, rule_id: str, *, version: int, autho
         raise RuleLocked(rule.locked_by)
     if rule.version != version:
         raise VersionStale(rule.version)
-    return _Held(rule, wallet, author)
+    return _Held(rule, wallet, author, proof)
 
 
 async def _insert(session: AsyncSession, rule: Rule) -> Rule:
@@ -305,6 +339,7 @@ async def _record_change(session: AsyncSession, held: _Held, kind: RevisionKind)
             terms={**_draft_of(held), "currency": held.wallet.currency},
             enabled=rule.enabled,
             by=held.author.name,
+            proof=dict(held.proof) if held.proof else None,
         )
     )
     await session.flush()
