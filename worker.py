@@ -20,12 +20,15 @@ from activities.ports import Accounts, Runs, Sender
 from activities.settle import Settle
 from activities.sweep import Sweep
 from adapters.notify.email import EmailSender
+from adapters.notify.mail import contact_of
 from adapters.notify.push_inbox import PushInboxSender
-from adapters.notify.push_nowhere import PushNowhere
+from adapters.notify.push_services import PushHosts
+from adapters.notify.web_push import WebPushSender
 from adapters.postgres.database import Database
 from adapters.postgres.deliveries import DeliveryRecords
 from adapters.postgres.faulty import FaultyAccounts
 from adapters.postgres.ledger import LedgerAccounts
+from adapters.postgres.push_list import OwnersBrowsers
 from adapters.postgres.top_ups import TopUpRecords
 from runtime.lifeline import watch_lifeline
 from runtime.logs import configure_logs
@@ -69,7 +72,7 @@ async def work(settings: Settings) -> None:
     runs = TemporalRuns(client, settings.task_queue)
     accounts = accounts_of(database, settings)
     activities = build_activities(
-        database, settings, runs=runs, accounts=accounts, senders=senders_of(settings)
+        database, settings, runs=runs, accounts=accounts, senders=senders_of(database, settings)
     )
     async with build_worker(client, settings, activities):
         _LOG.info("worker.started", task_queue=settings.task_queue)
@@ -124,8 +127,8 @@ def accounts_of(database: Database, settings: Settings) -> Accounts:
     return FaultyAccounts(ledger, database) if settings.environment == "development" else ledger
 
 
-def senders_of(settings: Settings) -> Mapping[str, Sender]:
-    """One sender for each channel."""
+def senders_of(database: Database, settings: Settings) -> Mapping[str, Sender]:
+    """One sender for each channel. Where there is an inbox for pushes it shows all of them, browsers or not."""
     password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
     email = EmailSender(
         host=settings.smtp_host,
@@ -134,9 +137,16 @@ def senders_of(settings: Settings) -> Mapping[str, Sender]:
         password=password,
         security=settings.smtp_security,
         sender=settings.mail_from,
+        public_url=settings.public_url,
     )
-    push = PushInboxSender(settings.push_inbox_url) if settings.push_inbox_url else PushNowhere()
-    return {"email": email, "push": push}
+    browsers = WebPushSender(
+        browsers=OwnersBrowsers(database),
+        hosts=PushHosts.read(settings.push_hosts),
+        contact=contact_of(settings.mail_from, public_url=settings.public_url),
+        allow_private=settings.webhooks_allow_private,
+    )
+    inbox = settings.push_inbox_url
+    return {"email": email, "push": PushInboxSender(inbox, browsers=browsers) if inbox else browsers}
 
 
 if __name__ == "__main__":

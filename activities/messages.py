@@ -171,12 +171,19 @@ class Settled(Message):
 
 
 class Telling(Message):
-    """Deliveries of one kind still to be made for one top-up, and how long to go on trying."""
+    """Deliveries of one kind still to be made about one thing, and how long to go on trying."""
 
-    top_up_id: str
+    top_up_id: str | None = None
     kind: str
     deliveries: tuple[Delivery, ...]
     give_up_after: timedelta
+    event_id: str | None = None
+    """The balance event that left a balance low, where it is no top-up that is told of."""
+
+    @property
+    def about(self) -> str:
+        """The id of what is told of."""
+        return self.top_up_id or self.event_id or ""
 
 
 class Ended(Message):
@@ -198,7 +205,7 @@ class RunState(StrEnum):
 
 
 class SweepReport(Message):
-    """What a sweep did: ids of the top-ups it settled and started, and of those it told of."""
+    """What a sweep did: ids of the top-ups it settled and started, and of what it told of."""
 
     settled: tuple[str, ...] = ()
     started: tuple[str, ...] = ()

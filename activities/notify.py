@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.messages import Delivery
-from activities.ports import Deliveries, Letter, Sender, Undeliverable
+from activities.ports import Deliveries, Letter, NotDeliveredYet, Sender, Undeliverable
 
 GIVEN_UP = "given up: it could not be delivered in the time set for trying"
+PAUSE_MAX = timedelta(hours=1)
+"""Nobody may ask to be left alone for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Notify:
         except Undeliverable as never:
             await self._give_up_at_once(letter, _in_words(never, letter))
             return False
+        except NotDeliveredYet as later:
+            raise await self._not_this_time(letter, _in_words(later, letter), pause=later.pause) from None
         except Exception as failure:  # noqa: BLE001 whatever stopped it, the owner is still to be told
             raise await self._not_this_time(letter, _in_words(failure, letter)) from None
         await self.deliveries.record_sent(delivery.delivery_id)
@@ -58,10 +63,17 @@ class Notify:
         about = _about(letter.delivery_id, letter.channel)
         activity.logger.warning("delivery.found_undeliverable", extra={**about, "failure": failure})
 
-    async def _not_this_time(self, letter: Letter, failure: str) -> ApplicationError:
+    async def _not_this_time(
+        self, letter: Letter, failure: str, *, pause: timedelta | None = None
+    ) -> ApplicationError:
+        """What has it tried again: after `pause` if one was asked for, else as the retry policy says."""
         await self.deliveries.record_attempt(letter.delivery_id, failure=failure)
-        message = f"not delivered by {letter.channel}: {failure}"
-        return ApplicationError(message, type="NotDelivered", category=ApplicationErrorCategory.BENIGN)
+        return ApplicationError(
+            f"not delivered by {letter.channel}: {failure}",
+            type="NotDelivered",
+            next_retry_delay=min(pause, PAUSE_MAX) if pause else None,
+            category=ApplicationErrorCategory.BENIGN,
+        )
 
 
 def _in_words(failure: Exception, letter: Letter) -> str:

@@ -1,6 +1,6 @@
 """What the deeds need from the world: one Protocol for each thing outside."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -32,6 +32,15 @@ class Undeliverable(Exception):
     """This notification can never be delivered as addressed; trying again is useless."""
 
 
+class NotDeliveredYet(Exception):
+    """This notification was not taken this time; whoever refused it asked to be left alone for `pause`."""
+
+    def __init__(self, message: str, pause: timedelta | None) -> None:
+        """Say why, and for how long to wait if somebody asked for it."""
+        super().__init__(message)
+        self.pause = pause
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
     """The wallet's balance and what each source holds, in the order of the rule, all read at one moment."""
@@ -49,18 +58,66 @@ class OpenTopUp:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterDraw:
+    """What one source gave, in parts that can stand in a table."""
+
+    source: str
+    """Rank and asset: "1. USDT"."""
+    result: str
+    credited: str
+    moved: bool
+    """Whether anything came from it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Letter:
     """Everything a channel needs to tell an owner, in words; `delivery_id` names it on every repeat."""
 
     delivery_id: str
     channel: str
-    top_up_id: str
+    kind: str
+    """What is told: one of `topup.words.Notice`."""
+    about: str
+    """The id of the top-up, or of the wallet that is low: a newer message about the same replaces an older one."""
     to_name: str
     to_address: str
     subject: str
     why: str
+    brief: str
     lines: tuple[str, ...]
     next_step: str | None
+    page: str
+    """Where to read on, as a path below the address of the pages."""
+    rule_page: str
+    outcome: str | None = None
+    sums: tuple[tuple[str, str], ...] = ()
+    """What was to arrive, what did, and what is missing: a name and an amount each."""
+    draws: tuple[LetterDraw, ...] = ()
+    stop_token: str | None = field(default=None, repr=False)
+    """What turns off notices of this kind, where one may."""
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether its reader may have to do something, or to leave something undone."""
+        return self.outcome != "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class PushBrowser:
+    """A browser that an owner's push notifications go to: its push service's address, and its keys in base64url."""
+
+    id: str
+    endpoint: str = field(repr=False)
+    p256dh: str = field(repr=False)
+    auth: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PushList:
+    """The browsers that a delivery has not reached yet, and how many it has."""
+
+    unreached: tuple[PushBrowser, ...]
+    reached: int
 
 
 class Accounts(Protocol):
@@ -134,11 +191,34 @@ class Deliveries(Protocol):
         ...
 
 
+class Browsers(Protocol):
+    """The browsers of owners, and which of them has had which delivery."""
+
+    async def list_for(self, delivery_id: str, *, owner_id: str) -> PushList:
+        """Those that have not had it yet."""
+        ...
+
+    async def signing_key(self) -> str:
+        """The private key by which push services know us: the same for every program, for ever."""
+        ...
+
+    async def record_reached(self, delivery_id: str, browser: PushBrowser) -> None:
+        """Its push service has taken the delivery."""
+        ...
+
+    async def forget(self, browser: PushBrowser) -> None:
+        """It is not there any more; one that has subscribed anew meanwhile stays."""
+        ...
+
+
 class Sender(Protocol):
     """One channel."""
 
     async def send(self, letter: Letter) -> None:
-        """Send it; a repeat must reach the person as the same message. Raises Undeliverable when it never can be."""
+        """Send it; a repeat must reach the person as the same message.
+
+        Raises Undeliverable when it never can be, NotDeliveredYet or anything else when it may be later.
+        """
         ...
 
 

@@ -76,4 +76,4 @@ class Sweep:
 
     async def _tell_untold(self) -> tuple[str, ...]:
         untold = await self.deliveries.untold(older_than=self.grace)
-        return tuple([telling.top_up_id for telling in untold if await self.runs.tell(telling)])
+        return tuple([telling.about for telling in untold if await self.runs.tell(telling)])

@@ -14,6 +14,7 @@ from api.once import OnceDep, answered
 from api.refusals import refusals
 from api.wire import Body, Email, Moment, PathId, Text, View
 from topup.rule import AccountKind
+from topup.words import Notice
 
 router = APIRouter(prefix="/v1/owners", tags=["owners"])
 
@@ -58,7 +59,8 @@ class DeliveryView(View):
     """One notification on one channel."""
 
     id: str
-    top_up_id: str
+    kind: Notice
+    top_up_id: str | None
     channel: str
     status: str
     attempts: int
@@ -111,6 +113,7 @@ async def get_notifications(
 def _delivery_view(record: DeliveryRecord) -> DeliveryView:
     return DeliveryView(
         id=record.id,
+        kind=Notice(record.kind),
         top_up_id=record.top_up_id,
         channel=record.channel,
         status=record.status,

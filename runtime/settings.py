@@ -195,7 +195,7 @@ class Settings(BaseSettings):
     )
     webhooks_allow_private: bool = Field(
         default=False,
-        description="Whether webhooks may go to private addresses, any port, and plain http.",
+        description="Whether webhooks may go to private addresses, any port, and plain http; pushes to such addresses.",
     )
     api_host: str = Field(
         default="127.0.0.1", min_length=1, description="The address the API listens on; 0.0.0.0 for all."

@@ -27,7 +27,8 @@ _RPC_TIMEOUT = timedelta(seconds=10)
 class TemporalRuns:
     """Fulfils the Runs port. All calls may be repeated; while Temporal is out of reach they raise RPCError.
 
-    A lazy client that has never reached Temporal is only good for `start`, which says so by TemporalUnreachable.
+    A lazy client that has never reached Temporal is only good for `start` and for telling of a low balance, which
+    say so by TemporalUnreachable.
     """
 
     client: Client
@@ -51,8 +52,7 @@ class TemporalRuns:
         except WorkflowAlreadyStartedError:
             return
         except RuntimeError as unconnected:
-            message = f"Temporal at {self.client.service_client.config.target_host} does not answer."
-            raise TemporalUnreachable(message) from unconnected
+            raise self._unreachable() from unconnected
 
     async def state(self, top_up_id: str) -> RunState:
         """What has become of the top-up's workflow."""
@@ -69,20 +69,27 @@ class TemporalRuns:
 
     async def tell(self, telling: Telling) -> bool:
         """Go on trying to deliver; False while the top-up's own run or an earlier telling is at it."""
-        if await self.state(telling.top_up_id) is RunState.RUNNING:
+        if telling.top_up_id and await self.state(telling.top_up_id) is RunState.RUNNING:
             return False
         try:
             await self.client.start_workflow(
                 TellOwner.run,
                 telling,
-                id=telling_id(telling.top_up_id, telling.kind),
+                id=telling_id(telling.about, telling.kind),
                 task_queue=self.task_queue,
-                static_summary=f"Go on telling the owner about {telling.top_up_id}",
+                static_summary=f"Go on telling the owner about {telling.about}",
                 rpc_timeout=_RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:
             return False
+        except RuntimeError as unconnected:
+            raise self._unreachable() from unconnected
         return True
+
+    def _unreachable(self) -> TemporalUnreachable:
+        return TemporalUnreachable(
+            f"Temporal at {self.client.service_client.config.target_host} does not answer."
+        )
 
 
 def _attributes(order: Order) -> TypedSearchAttributes:

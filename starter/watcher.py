@@ -10,7 +10,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from temporalio.service import RPCError
 
-from activities.messages import Order, Patience
+from activities.messages import Order, Patience, Telling
 from activities.ports import Runs
 from adapters.postgres.claims import Claims, Judged, record_hand_over, unstarted
 from adapters.postgres.database import Database
@@ -35,6 +35,8 @@ class Watcher:
     poll_interval: timedelta
     events_waiting: asyncio.Event = field(default_factory=asyncio.Event)
     top_ups_waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    _to_tell: list[Telling] = field(default_factory=list)
+    """Low balances whose owners nobody tells yet. What is lost of them, the sweep finds."""
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Judge and hand over until told to stop; the round under way is finished first."""
@@ -52,6 +54,10 @@ class Watcher:
                 _LOG.info("top_up.claimed", top_up_ids=judged.claimed)
                 self.top_ups_waiting.set()
                 await self.database.wake_followers()
+            if judged.low:
+                _LOG.info("low_balance.found", event_ids=[low.event_id for low in judged.low])
+                self._to_tell += [low.telling(self.patience) for low in judged.low]
+                self.top_ups_waiting.set()
             if not judged.events:
                 return
 
@@ -66,7 +72,10 @@ class Watcher:
             return await claims.judge_one_by_one()
 
     async def hand_over_all(self) -> None:
-        """Start the workflow of every top-up Temporal may not have; repeated until each start has worked."""
+        """Start the workflow of every top-up Temporal may not have; repeated until each start has worked.
+
+        Then have owners told of low balances that no top-up follows.
+        """
         while orders := await unstarted(self.database, patience=self.patience):
             started = await self._start_all(orders)
             if started:
@@ -74,6 +83,17 @@ class Watcher:
             if len(started) < len(orders):
                 message = "not every top-up could be started"
                 raise ConnectionError(message)
+        await self._tell_all()
+
+    async def _tell_all(self) -> None:
+        """Each once: a telling that cannot be started is left to the sweep."""
+        tellings, self._to_tell = self._to_tell, []
+        results = await asyncio.gather(*map(self.runs.tell, tellings), return_exceptions=True)
+        for telling, result in zip(tellings, results, strict=True):
+            if isinstance(result, Exception):
+                _LOG.warning(
+                    "low_balance.left_to_the_sweep", event_id=telling.event_id, cause=type(result).__name__
+                )
 
     async def _start_all(self, orders: Sequence[Order]) -> list[str]:
         gate = asyncio.Semaphore(_STARTS_AT_ONCE)

@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server that keeps what it gets and answers as told."""
+"""A receiver of webhooks and pushes: a real HTTP server that keeps what it gets and answers as told."""
 
 import asyncio
 import ssl
@@ -19,7 +19,12 @@ class Received:
 
     target: str
     headers: Mapping[str, str]
-    body: str
+    content: bytes
+
+    @property
+    def body(self) -> str:
+        """What came, where it is text."""
+        return self.content.decode()
 
     def verified_with(self, secret: str) -> Any:
         """The body, if this secret signed it, by the reckoning of the receivers' own library."""
@@ -82,8 +87,8 @@ class Receiver:
     async def _take(self, reader: asyncio.StreamReader) -> None:
         request, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        body = (await reader.readexactly(int(headers.get("content-length", "0")))).decode()
-        self.received.append(Received(request, headers, body))
+        content = await reader.readexactly(int(headers.get("content-length", "0")))
+        self.received.append(Received(request, headers, content))
         self.on_received()
         async with self._news:
             self._news.notify_all()

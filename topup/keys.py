@@ -23,6 +23,9 @@ def workflow_id(top_up_id: str) -> str:
     return f"top-up/{top_up_id}"
 
 
-def telling_id(top_up_id: str, kind: str) -> str:
-    """The Temporal workflow id under which a top-up's undelivered notifications of one kind go on being tried."""
-    return f"telling/{top_up_id}/{kind}"
+def telling_id(about: str, kind: str) -> str:
+    """The Temporal workflow id under which undelivered notifications of one kind go on being tried.
+
+    `about` is the id of the top-up, or of the balance event that left a balance low.
+    """
+    return f"telling/{about}/{kind}"

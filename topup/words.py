@@ -14,10 +14,11 @@ BEING_CHECKED = "being checked, do not top up by hand yet"
 
 
 class Notice(StrEnum):
-    """What an owner is told about a top-up: how it ended (R23), and before that, if a draw stays unknown (R21)."""
+    """What an owner is told: how a top-up ended (R23), that a draw stays unknown (R21), that a balance is low (R25)."""
 
     ENDED = "ended"
     BEING_CHECKED = "being_checked"
+    LOW_BALANCE = "low_balance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Wording:
     why: str
     lines: tuple[str, ...]
     next_step: str | None
+    brief: str
+    """The reason alone, for where there is little room."""
 
 
 def headline(ending: Ending, amount: Money) -> str:
@@ -51,10 +54,11 @@ def tell_ending(
     ending: Ending, draws: Sequence[DrawResult], *, amount: Money, threshold: Money, account: AccountKind
 ) -> Wording:
     """The words for a top-up that has ended: amount, reason, each source's result, what to do next (R23)."""
-    sentences = [_cause(amount, threshold, account), why(ending.reason)]
+    brief = why(ending.reason)
     if ending.outcome is Outcome.PARTIAL:
-        sentences.append(f"{amount - ending.credited} did not arrive.")
-    return Wording(" ".join(sentences), draw_lines(draws), next_step(ending.outcome))
+        brief = f"{brief} {amount - ending.credited} did not arrive."
+    told = f"{_cause(amount, threshold, account)} {brief}"
+    return Wording(told, draw_lines(draws), next_step(ending.outcome), brief)
 
 
 def tell_checking(
@@ -66,7 +70,30 @@ def tell_checking(
         f"The transfer from {' and '.join(asked) or 'one funding source'} has not been answered, so we do not know "
         "yet whether its money moved. We are looking it up, and go on until we know."
     )
-    return Wording(f"{_cause(amount, threshold, account)} {silence}", draw_lines(draws), CHECKING_STEP)
+    told = f"{_cause(amount, threshold, account)} {silence}"
+    return Wording(told, draw_lines(draws), CHECKING_STEP, silence)
+
+
+def low_balance_headline(threshold: Money) -> str:
+    """The subject of the notice that a balance is low and nothing follows by itself; it does not say how low."""
+    return f"Your Pay wallet is below {threshold}, and no top-up is on its way"
+
+
+def tell_low_balance(reason: DecisionReason, *, threshold: Money, cap: CapReached | None) -> Wording:
+    """The words for a low balance that no top-up follows, because the rule is off or has reached the cap (R25)."""
+    below = f"A spend has left your Pay wallet below your threshold of {threshold}"
+    if reason is DecisionReason.OFF:
+        cause = "your rule is off, so it does not top up."
+        step = "Turn your rule on to top up at once, or add funds to your Pay wallet by hand."
+    else:
+        period = f" for this {cap.period}" if cap else ""
+        until = f"{cap.until:%Y-%m-%d %H:%M} UTC" if cap else "the cap's period has ended"
+        cause = f"your rule has reached its cap{period}. The next spend after {until} starts a top-up again."
+        step = (
+            "Until then add funds to your Pay wallet by hand, or raise the cap: saving the rule starts a top-up at "
+            "once."
+        )
+    return Wording(f"{below}, and {cause}", (), step, f"{cause[0].upper()}{cause[1:]}")
 
 
 def why(reason: Reason) -> str:
@@ -168,11 +195,6 @@ def top_up_line(outcome: Outcome | None, *, amount: Money, credited: Money) -> s
             return "Not needed, nothing was moved"
 
 
-def outcome_name(outcome: Outcome | None) -> str:
-    """An outcome in a word or two; without one the top-up is in progress."""
-    return _OUTCOMES[outcome] if outcome else "In progress"
-
-
 def decision_words(reason: DecisionReason) -> str:
     """Why a rule fired or did not, as a sentence (R13)."""
     return _DECISIONS[reason]
@@ -239,13 +261,6 @@ _STATES = {
     RuleState.WAITING: "Waiting",
     RuleState.LOCKED: "Topping up",
     RuleState.OFF: "Off",
-}
-
-_OUTCOMES = {
-    Outcome.COMPLETED: "Completed",
-    Outcome.PARTIAL: "Partial",
-    Outcome.FAILED: "Failed",
-    Outcome.NOT_NEEDED: "Not needed",
 }
 
 _TO_BLAME = {

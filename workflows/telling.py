@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn(name="TellOwner")
 class TellOwner:
-    """One top-up's undelivered notifications of one kind."""
+    """The undelivered notifications of one kind about one top-up, or about one low balance."""
 
     @workflow.run
     async def run(self, telling: Telling) -> None:

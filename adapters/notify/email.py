@@ -45,6 +45,8 @@ class EmailSender:
     password: str | None = field(default=None, repr=False)
     security: Security = "starttls"
     sender: str
+    public_url: str = "http://localhost:8080"
+    """Where the pages are that a mail leads to."""
     timeout: timedelta = timedelta(seconds=20)
     """For the whole conversation; shorter than the activity's own, so that the failure is ours to tell."""
     templates: Environment = field(default_factory=mail_templates, repr=False)
@@ -57,7 +59,7 @@ class EmailSender:
         """
         try:
             sender = read_sender(self.sender)
-            mail = compose(letter, sender=sender, templates=self.templates)
+            mail = compose(letter, sender=sender, public_url=self.public_url, templates=self.templates)
             async with asyncio.timeout(self.timeout.total_seconds()):
                 await self._hand_over(mail, sender)
         except Undeliverable:

@@ -6,6 +6,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
@@ -28,9 +29,10 @@ def mail_templates() -> Environment:
     )
 
 
-def compose(letter: Letter, *, sender: Address, templates: Environment) -> EmailMessage:
+def compose(letter: Letter, *, sender: Address, public_url: str, templates: Environment) -> EmailMessage:
     """The mail for a letter; its Message-ID is the same on every repeat. Raises Undeliverable for no address."""
-    words = {"letter": letter, "name": one_line(letter.to_name)}
+    stop = f"{public_url}/unsubscribe/{letter.stop_token}" if letter.stop_token else None
+    words = {"letter": letter, "name": one_line(letter.to_name), "public_url": public_url, "stop": stop}
     mail = EmailMessage()
     mail["From"] = sender
     mail["To"] = read_address(letter.to_address, name=letter.to_name)
@@ -39,6 +41,9 @@ def compose(letter: Letter, *, sender: Address, templates: Environment) -> Email
     mail["Message-ID"] = f"<{letter.delivery_id}@{sender.domain}>"
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Auto-Response-Suppress"] = "All"
+    if stop:
+        mail["List-Unsubscribe"] = f"<{stop}>"
+        mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     mail.set_content(templates.get_template("letter.txt").render(words))
     mail.add_alternative(templates.get_template("letter.html").render(words), subtype="html")
     return mail
@@ -48,6 +53,17 @@ def read_sender(text: str) -> Address:
     """Read "Tidemark <tidemark@example.com>". Raises ValueError."""
     name, address = parseaddr(text)
     return Address(display_name=one_line(name), addr_spec=address)
+
+
+def contact_of(mail_from: str, *, public_url: str) -> str:
+    """Whom a push service can turn to about us (RFC 8292): the mails' sender, or else the pages' own host.
+
+    A sender at localhost is nobody, and some services refuse it.
+    """
+    sender, site = read_sender(mail_from), urlsplit(public_url)
+    is_reachable = "." in sender.domain
+    is_site = site.scheme == "https" and "." in (site.hostname or "")
+    return f"https://{site.hostname}" if is_site and not is_reachable else f"mailto:{sender.addr_spec}"
 
 
 def read_address(text: str, *, name: str) -> Address:

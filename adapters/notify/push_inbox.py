@@ -1,11 +1,13 @@
-"""Push in development: what would be pushed to the owner's devices is put into the inbox."""
+"""Push in development: the inbox shows every push, and browsers that have subscribed get it as well."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 import httpx2
 
-from activities.ports import Letter
+from activities.ports import Letter, Sender, Undeliverable
+from adapters.notify.push import push_of
 
 
 class InboxRefused(Exception):
@@ -14,30 +16,30 @@ class InboxRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PushInboxSender:
-    """Posts to the inbox at this address; development only."""
+    """Posts to the inbox at this address, then to `browsers`; development only."""
 
     inbox_url: str
     timeout: timedelta = timedelta(seconds=10)
+    browsers: Sender | None = None
 
     async def send(self, letter: Letter) -> None:
-        """Post the push; `tag` is the delivery's id, so that a repeat replaces it. Raises InboxRefused."""
+        """Post the push; its tag is the delivery's id, so that a repeat replaces it.
+
+        Raises InboxRefused, and what the browsers' sender raises; that an owner has no browser matters to nobody here.
+        """
+        await self._post(letter)
+        if self.browsers is not None:
+            with suppress(Undeliverable):
+                await self.browsers.send(letter)
+
+    async def _post(self, letter: Letter) -> None:
+        push = {"to": letter.to_address, **push_of(letter)}
         try:
             async with httpx2.AsyncClient(timeout=self.timeout.total_seconds(), trust_env=False) as client:
-                answer = await client.post(f"{self.inbox_url.rstrip('/')}/pushes", json=push_of(letter))
+                answer = await client.post(f"{self.inbox_url.rstrip('/')}/pushes", json=push)
         except httpx2.HTTPError as failure:
             message = f"the push inbox could not be reached ({type(failure).__name__})"
             raise InboxRefused(message) from None
         if not answer.is_success:
             message = f"the push inbox answered {answer.status_code}"
             raise InboxRefused(message)
-
-
-def push_of(letter: Letter) -> dict[str, str]:
-    """The push as a device would show it; `url` is where a tap on it leads, below the product's own address."""
-    return {
-        "to": letter.to_address,
-        "title": letter.subject,
-        "body": "\n".join([letter.why, *letter.lines, *([letter.next_step] if letter.next_step else [])]),
-        "tag": letter.delivery_id,
-        "url": f"/v1/top-ups/{letter.top_up_id}",
-    }

@@ -39,7 +39,7 @@ class PushHosts:
         )
 
 
-def endpoint_fault(endpoint: str, hosts: PushHosts) -> str | None:
+def endpoint_fault(endpoint: str, hosts: PushHosts, *, any_port: bool = False) -> str | None:
     """What keeps the address from being one that a push may be sent to; None when nothing does."""
     if not _PLAIN.fullmatch(endpoint):
         return "must be a web address of printable ASCII, without blanks"
@@ -50,7 +50,8 @@ def endpoint_fault(endpoint: str, hosts: PushHosts) -> str | None:
         return "must be a web address"
     if parts.scheme != "https" or not host:
         return "must be a web address that begins with https://"
-    if "@" in parts.netloc or "\\" in endpoint or port not in (None, 443) or parts.fragment:
+    is_bare = "@" not in parts.netloc and "\\" not in endpoint and not parts.fragment
+    if not is_bare or (port not in (None, 443) and not any_port):
         return "must be a push service's address, without user, port or fragment"
     if not hosts.allow(host):
         return f"must be at a push service that is allowed here: {', '.join(hosts.names)}"

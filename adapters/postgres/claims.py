@@ -10,16 +10,19 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlmodel import col, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.messages import Order, Patience
+from activities.messages import Delivery, Order, Patience, Telling
 from adapters.postgres.announcements import tell_started
 from adapters.postgres.caps import read_reached
 from adapters.postgres.database import Database, run_sql
+from adapters.postgres.deliveries import queue_low_balance
 from adapters.postgres.ids import new_id
 from adapters.postgres.tables import BalanceEvent, DecisionRow, Owner, Rule, TopUpRow, Wallet
 from topup.keys import shown_event
+from topup.low_balance import begins_low_balance, ends_dip
 from topup.money import Money
 from topup.rule import AccountKind, Terms
 from topup.trigger import Change, Decision, DecisionReason, Watch, judge
+from topup.words import Notice
 
 _UNJUDGEABLE = (ValueError, LookupError, ArithmeticError, IntegrityError, DataError)
 _LOG = structlog.get_logger()
@@ -32,11 +35,29 @@ _LOCK_WALLETS = text(
 
 
 @dataclass(frozen=True, slots=True)
+class LowBalance:
+    """A low balance that no top-up follows: the event that left it, and what was queued to tell its owner."""
+
+    event_id: str
+    deliveries: tuple[Delivery, ...]
+
+    def telling(self, patience: Patience) -> Telling:
+        """What has the owner told."""
+        return Telling(
+            event_id=self.event_id,
+            kind=Notice.LOW_BALANCE,
+            deliveries=self.deliveries,
+            give_up_after=patience.notify_give_up,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
-    """What one round of judging did: events judged, and the top-ups claimed, ready to be started."""
+    """What one round of judging did: events judged, top-ups claimed, ready to be started, and low balances to tell."""
 
     events: int
     claimed: tuple[str, ...]
+    low: tuple[LowBalance, ...] = ()
 
 
 def utc_now() -> datetime:
@@ -52,9 +73,13 @@ class _Bench:
     rule: Rule | None
     capped: bool
     """One more top-up, started at `at`, would pass a cap of the rule."""
+    wants_notices: bool
+    """Its owner wants to be told of a low balance that no top-up follows."""
     at: datetime
     decisions: list[DecisionRow] = field(default_factory=list)
     claimed: list[TopUpRow] = field(default_factory=list)
+    low: list[str] = field(default_factory=list)
+    """The events that left the balance low, of which the owner is to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +113,7 @@ class Claims:
         return Judged(
             events=sum(judged.events for judged in rounds),
             claimed=tuple(top_up_id for judged in rounds for top_up_id in judged.claimed),
+            low=tuple(low for judged in rounds for low in judged.low),
         )
 
     async def _judge_alone(self, wallet_id: str) -> Judged:
@@ -115,7 +141,8 @@ async def judge_wallets(
     _write(session, benches.values())
     await _mark_judged(session, events)
     await tell_started(session, (top_up for bench in benches.values() for top_up in bench.claimed))
-    return Judged(len(events), tuple(top_up.id for bench in benches.values() for top_up in bench.claimed))
+    claimed = tuple(top_up.id for bench in benches.values() for top_up in bench.claimed)
+    return Judged(len(events), claimed, await _queue_low(session, benches.values()))
 
 
 async def is_judged(database: Database, wallet_id: str) -> bool:
@@ -173,11 +200,15 @@ def terms_of(row: Rule | TopUpRow, currency: str) -> Terms:
 
 
 async def _open_benches(session: AsyncSession, wallet_ids: Sequence[str], at: datetime) -> dict[str, _Bench]:
-    wallets = (await session.exec(select(Wallet).where(col(Wallet.id).in_(wallet_ids)))).all()
+    statement = select(Wallet, Owner.low_balance_notices).join(Owner, col(Owner.id) == col(Wallet.owner_id))
+    wallets = (await session.exec(statement.where(col(Wallet.id).in_(wallet_ids)))).all()
     rules = await _lock_rules(session, wallet_ids)
-    ruled = [(rules[wallet.id], wallet.currency) for wallet in wallets if wallet.id in rules]
+    ruled = [(rules[wallet.id], wallet.currency) for wallet, _ in wallets if wallet.id in rules]
     reached = await read_reached(session, ruled, at=at)
-    return {wallet.id: _Bench(wallet, rules.get(wallet.id), wallet.id in reached, at) for wallet in wallets}
+    return {
+        wallet.id: _Bench(wallet, rules.get(wallet.id), wallet.id in reached, wants_notices, at)
+        for wallet, wants_notices in wallets
+    }
 
 
 async def _lock_rules(session: AsyncSession, wallet_ids: Sequence[str]) -> dict[str, Rule]:
@@ -205,22 +236,29 @@ async def _unjudged(
 def _judge_one(bench: _Bench, event: BalanceEvent) -> None:
     if bench.rule is None:
         return
-    change = Change(event.change)
-    decision = judge(
-        watch_of(bench.rule, bench.wallet.currency, capped=bench.capped),
-        balance=Money(bench.wallet.currency, event.balance),
-        change=change,
-        stale=event.stale,
-    )
+    change, balance = Change(event.change), Money(bench.wallet.currency, event.balance)
+    watch = watch_of(bench.rule, bench.wallet.currency, capped=bench.capped)
+    decision = judge(watch, balance=balance, change=change, stale=event.stale)
     top_up = _claim(bench.rule, bench.wallet, event, bench.at) if decision.fired else None
     if decision.reason is DecisionReason.LOCKED and change is Change.SPENT:
         # A save found locked came before the lock, which refuses saves: the running top-up has served it already.
         bench.rule.spent_while_locked = True
     bench.rule.armed = decision.armed
+    if ends_dip(decision, balance=balance, threshold=watch.threshold):
+        bench.rule.told_low_event_id = None
+    if begins_low_balance(decision, balance=balance, threshold=watch.threshold, change=change):
+        _note_low(bench, bench.rule, event)
     bench.decisions.append(_decision_row(bench.rule, bench.wallet, event, decision, top_up))
     if top_up is not None:
         bench.rule.locked_by = top_up.id
         bench.claimed.append(top_up)
+
+
+def _note_low(bench: _Bench, rule: Rule, event: BalanceEvent) -> None:
+    """Have the owner told, unless they were told of this dip already or do not want to be."""
+    if bench.wants_notices and rule.told_low_event_id is None:
+        rule.told_low_event_id = event.id
+        bench.low.append(event.id)
 
 
 def watch_of(rule: Rule, currency: str, *, capped: bool) -> Watch:
@@ -274,6 +312,25 @@ def _write(session: AsyncSession, benches: Iterable[_Bench]) -> None:
     for bench in benches:
         session.add_all(bench.decisions)
         session.add_all(bench.claimed)
+
+
+async def _queue_low(session: AsyncSession, benches: Iterable[_Bench]) -> tuple[LowBalance, ...]:
+    """Queue what tells of the low balances that are still so: of several dips in one round the last one."""
+    low = [
+        (bench.wallet, bench.rule)
+        for bench in benches
+        if bench.rule is not None and bench.rule.told_low_event_id in bench.low
+    ]
+    return tuple([await _queue_one_low(session, wallet, rule) for wallet, rule in low])
+
+
+async def _queue_one_low(session: AsyncSession, wallet: Wallet, rule: Rule) -> LowBalance:
+    event_id = rule.told_low_event_id or ""
+    threshold = Money(wallet.currency, rule.threshold)
+    deliveries = await queue_low_balance(
+        session, event_id=event_id, owner_id=wallet.owner_id, threshold=threshold
+    )
+    return LowBalance(event_id, deliveries)
 
 
 async def _mark_judged(session: AsyncSession, events: Sequence[BalanceEvent]) -> None:

@@ -1,27 +1,39 @@
 """The notifications queued for owners, one row for each channel, and what became of each (R23, R24)."""
 
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
 
-from sqlalchemy import case, func, update
+from sqlalchemy import case, func, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.messages import Delivery, Telling
-from activities.ports import Letter
-from adapters.postgres.database import Database
+from activities.ports import Letter, LetterDraw
+from adapters.postgres.caps import read_reached
+from adapters.postgres.database import Database, run_sql
 from adapters.postgres.ids import new_id
-from adapters.postgres.tables import DeliveryRow, DrawRow, Owner, TopUpRow
+from adapters.postgres.tables import DecisionRow, DeliveryRow, DrawRow, Owner, PushReceipt, Rule, TopUpRow
+from topup.caps import CapReached
 from topup.money import Money
 from topup.outcome import DrawReason, DrawResult, DrawStatus, Ending, Outcome, Reason
 from topup.rule import AccountKind
-from topup.words import Notice, Wording, tell_checking, tell_ending
+from topup.trigger import DecisionReason
+from topup.words import (
+    Notice,
+    Wording,
+    draw_sentence,
+    low_balance_headline,
+    tell_checking,
+    tell_ending,
+    tell_low_balance,
+)
 
 FAILURE_LENGTH_MAX = 300
 UNTOLD_MAX = 1000
@@ -29,7 +41,14 @@ UNTOLD_MAX = 1000
 LAST_TRIES = timedelta(minutes=1)
 """A delivery found long after its time is tried for this long before it is given up."""
 SUPERSEDED = "not sent: the top-up ended before this could be told, and the owner is told how it ended"
+RECOVERED = "not sent: before this could be told, the balance had recovered, or the rule had changed"
+REACHED_SOME = "not every browser could be reached"
 
+_STOP = text(
+    "UPDATE owner SET low_balance_notices = false WHERE id = (SELECT owner_id FROM delivery WHERE stop_token = :token) "
+    "RETURNING id"
+)
+_CHOOSE = text("UPDATE owner SET low_balance_notices = :wanted WHERE id = :owner_id")
 _PENDING = col(DeliveryRow.status) == "pending"
 _ONE_MORE = col(DeliveryRow.attempts) + 1
 _ADDRESS = re.compile(r"[^\s<>()\[\]\"',:;=]+@[^\s<>()\[\]\"',:;=]+")
@@ -46,6 +65,10 @@ class DeliveryMissing(LookupError):
     """There is no such delivery."""
 
 
+class StopTokenUnknown(LookupError):
+    """No notice was ever sent with this token."""
+
+
 class NotEnded(LookupError):
     """The delivery tells how a top-up ended that is still in progress: settle queues it in the same commit."""
 
@@ -60,16 +83,18 @@ class DeliveryRecords:
     async def letter(self, delivery_id: str) -> Letter | None:
         """What to send; None when it is sent or given up. Raises DeliveryMissing.
 
-        "Being checked" is given up here once the top-up has ended: told late, it would be untrue.
+        What would be untrue, told late, is given up here: "being checked" once the top-up has ended, and a low
+        balance that is none any more.
         """
         async with self.database.read() as session:
-            delivery, top_up, owner, draws = await _found(session, delivery_id)
-        if delivery.status != "pending":
-            return None
-        if delivery.kind == Notice.BEING_CHECKED and top_up.state == "ended":
-            await self.record_undeliverable(delivery_id, failure=SUPERSEDED)
-            return None
-        return _letter(delivery, top_up, owner, draws)
+            delivery, owner = await _found(session, delivery_id)
+            if delivery.status != "pending":
+                return None
+            letter = await _letter_of(session, delivery, owner)
+        if isinstance(letter, Letter):
+            return letter
+        await self.record_undeliverable(delivery_id, failure=letter)
+        return None
 
     async def record_sent(self, delivery_id: str) -> None:
         """It reached the channel, on one more attempt; a delivery sent before keeps its first moment."""
@@ -83,16 +108,27 @@ class DeliveryRecords:
         await self._record(delivery_id, _PENDING, attempts=_ONE_MORE, last_failure=cleaned(failure))
 
     async def record_undeliverable(self, delivery_id: str, *, failure: str) -> None:
-        """It is given up; what failed last stays readable behind the reason."""
+        """It is given up; what failed last stays readable behind the reason.
+
+        A push that has reached one of the owner's browsers was sent, though others of them could not be reached.
+        """
         last, words = col(DeliveryRow.last_failure), cleaned(failure)
         said_before = last.is_(None) | (last == words)
         both = case((said_before, words), else_=func.concat(words, "; before that: ", last))
+        at = select(func.min(col(PushReceipt.at))).where(col(PushReceipt.delivery_id) == delivery_id)
+        first = at.scalar_subquery()
         await self._record(
-            delivery_id, _PENDING, status="undeliverable", last_failure=func.left(both, FAILURE_LENGTH_MAX)
+            delivery_id,
+            _PENDING,
+            status=case((first.is_(None), "undeliverable"), else_="sent"),
+            sent_at=first,
+            last_failure=func.left(
+                case((first.is_(None), both), else_=func.concat(REACHED_SOME, ": ", both)), FAILURE_LENGTH_MAX
+            ),
         )
 
     async def untold(self, *, older_than: timedelta) -> tuple[Telling, ...]:
-        """Deliveries queued for longer than this and neither sent nor given up, by top-up and kind."""
+        """Deliveries queued for longer than this and neither sent nor given up, by what they are about and kind."""
         now = datetime.now(UTC)
         query = (
             select(DeliveryRow)
@@ -103,15 +139,14 @@ class DeliveryRecords:
         async with self.database.read() as session:
             rows = (await session.exec(query)).all()
         groups = groupby(sorted(rows, key=_notice_of), key=_notice_of)
-        return tuple(
-            self._telling(top_up_id, kind, list(pending), now) for (top_up_id, kind), pending in groups
-        )
+        return tuple(self._telling(list(pending), now) for _, pending in groups)
 
-    def _telling(self, top_up_id: str, kind: str, pending: Sequence[DeliveryRow], now: datetime) -> Telling:
+    def _telling(self, pending: Sequence[DeliveryRow], now: datetime) -> Telling:
         due = max(row.created_at for row in pending) + self.give_up_after
         return Telling(
-            top_up_id=top_up_id,
-            kind=kind,
+            top_up_id=pending[0].top_up_id,
+            event_id=pending[0].event_id,
+            kind=pending[0].kind,
             deliveries=tuple(Delivery(delivery_id=row.id, channel=row.channel) for row in pending),
             give_up_after=max(LAST_TRIES, due - now),
         )
@@ -131,13 +166,42 @@ async def queue_deliveries(
     one of `Notice`.
     """
     common = {"top_up_id": top_up_id, "owner_id": owner_id, "kind": Notice(kind).value, "subject": subject}
-    rows = [
-        {"id": new_id("delivery"), "channel": channel.value, "status": "pending", **common}
-        for channel in Channel
-    ]
+    rows = [{**_new_row(channel), **common} for channel in Channel]
     once = insert(DeliveryRow).values(rows).on_conflict_do_nothing(constraint="delivery_once_per_channel")
     await session.exec(once)
     return await queued_deliveries(session, top_up_id, kind)
+
+
+async def queue_low_balance(
+    session: AsyncSession, *, event_id: str, owner_id: str, threshold: Money
+) -> tuple[Delivery, ...]:
+    """Queue on each channel, inside the caller's commit, that the event left the balance low, and nothing follows."""
+    common = {"event_id": event_id, "owner_id": owner_id, "kind": Notice.LOW_BALANCE.value}
+    subject = low_balance_headline(threshold)
+    rows = [
+        {**_new_row(channel), **common, "subject": subject, "stop_token": secrets.token_urlsafe(24)}
+        for channel in Channel
+    ]
+    await session.exec(insert(DeliveryRow).values(rows))
+    return tuple(Delivery(delivery_id=row["id"], channel=row["channel"]) for row in rows)
+
+
+async def choose_low_balance_notices(session: AsyncSession, owner_id: str, *, wanted: bool) -> None:
+    """Turn an owner's low-balance notices on or off, in the caller's commit."""
+    await run_sql(session, _CHOOSE, owner_id=owner_id, wanted=wanted)
+
+
+async def stop_low_balance_notices(session: AsyncSession, token: str) -> None:
+    """Turn off the low-balance notices of the owner who got this token with one. Raises StopTokenUnknown."""
+    if (await run_sql(session, _STOP, token=token)).one_or_none() is None:
+        message = "no notice was sent with this token"
+        raise StopTokenUnknown(message)
+
+
+async def wants_low_balance_notices(session: AsyncSession, owner_id: str) -> bool:
+    """Whether an owner wants to be told of a low balance that no top-up follows."""
+    statement = select(Owner.low_balance_notices).where(col(Owner.id) == owner_id)
+    return (await session.exec(statement)).one()
 
 
 def cleaned(failure: str) -> str:
@@ -155,16 +219,17 @@ async def queued_deliveries(session: AsyncSession, top_up_id: str, kind: str) ->
     return tuple(sorted(queued, key=lambda delivery: order.index(Channel(delivery.channel))))
 
 
+def _new_row(channel: Channel) -> dict[str, str]:
+    return {"id": new_id("delivery"), "channel": channel.value, "status": "pending"}
+
+
 def _notice_of(delivery: DeliveryRow) -> tuple[str, str]:
-    return delivery.top_up_id, delivery.kind
+    return delivery.top_up_id or delivery.event_id or "", delivery.kind
 
 
-async def _found(
-    session: AsyncSession, delivery_id: str
-) -> tuple[DeliveryRow, TopUpRow, Owner, Sequence[DrawRow]]:
+async def _found(session: AsyncSession, delivery_id: str) -> tuple[DeliveryRow, Owner]:
     query = (
-        select(DeliveryRow, TopUpRow, Owner)
-        .join(TopUpRow, col(TopUpRow.id) == col(DeliveryRow.top_up_id))
+        select(DeliveryRow, Owner)
         .join(Owner, col(Owner.id) == col(DeliveryRow.owner_id))
         .where(col(DeliveryRow.id) == delivery_id)
     )
@@ -172,34 +237,113 @@ async def _found(
     if row is None:
         message = f"there is no delivery {delivery_id}"
         raise DeliveryMissing(message)
-    delivery, top_up, owner = row
-    draws = await session.exec(select(DrawRow).where(col(DrawRow.top_up_id) == top_up.id))
-    return delivery, top_up, owner, draws.all()
+    delivery, owner = row
+    return delivery, owner
 
 
-def _letter(delivery: DeliveryRow, top_up: TopUpRow, owner: Owner, draws: Sequence[DrawRow]) -> Letter:
-    words = _words(delivery, top_up, [_draw_result(draw, top_up.currency) for draw in draws])
+async def _letter_of(session: AsyncSession, delivery: DeliveryRow, owner: Owner) -> Letter | str:
+    """The letter; or why it is not to be sent any more."""
+    if delivery.top_up_id is None:
+        return await _low_letter(session, delivery, owner)
+    top_up = (await session.exec(select(TopUpRow).where(col(TopUpRow.id) == delivery.top_up_id))).one()
+    if delivery.kind == Notice.BEING_CHECKED and top_up.state == "ended":
+        return SUPERSEDED
+    rows = await session.exec(select(DrawRow).where(col(DrawRow.top_up_id) == top_up.id))
+    draws = sorted((_draw_result(row, top_up.currency) for row in rows), key=lambda draw: draw.rank)
+    words = _words(delivery, top_up, draws)
     return Letter(
         delivery_id=delivery.id,
         channel=delivery.channel,
-        top_up_id=top_up.id,
+        kind=delivery.kind,
+        about=top_up.id,
         to_name=owner.name,
-        to_address=owner.email if delivery.channel == Channel.EMAIL else owner.id,
+        to_address=_address(delivery, owner),
         subject=delivery.subject,
         why=words.why,
+        brief=words.brief,
         lines=words.lines,
         next_step=words.next_step,
+        page=f"/top-ups/{top_up.id}",
+        rule_page=_rule_page(top_up.wallet_id),
+        outcome=top_up.outcome,
+        sums=_sums(top_up),
+        draws=tuple(map(_letter_draw, draws)),
+    )
+
+
+async def _low_letter(session: AsyncSession, delivery: DeliveryRow, owner: Owner) -> Letter | str:
+    """The letter about a low balance, as long as it is one and its owner still wants to be told."""
+    found = await session.exec(
+        select(DecisionRow, Rule)
+        .join(Rule, col(Rule.id) == col(DecisionRow.rule_id))
+        .where(
+            col(DecisionRow.event_id) == delivery.event_id,
+            col(Rule.told_low_event_id) == delivery.event_id,
+        )
+    )
+    row = found.first()
+    if row is None or not owner.low_balance_notices:
+        return RECOVERED
+    decision, rule = row
+    cap = (await read_reached(session, [(rule, decision.currency)], at=datetime.now(UTC))).get(rule.wallet_id)
+    words = _low_words(decision, rule, cap)
+    return Letter(
+        delivery_id=delivery.id,
+        channel=delivery.channel,
+        kind=delivery.kind,
+        about=decision.wallet_id,
+        to_name=owner.name,
+        to_address=_address(delivery, owner),
+        subject=delivery.subject,
+        why=words.why,
+        brief=words.brief,
+        lines=words.lines,
+        next_step=words.next_step,
+        page=f"/wallets/{decision.wallet_id}",
+        rule_page=_rule_page(decision.wallet_id),
+        stop_token=delivery.stop_token,
+    )
+
+
+def _low_words(decision: DecisionRow, rule: Rule, cap: CapReached | None) -> Wording:
+    """Why nothing follows by now: an owner may have turned the rule off since."""
+    threshold = Money(decision.currency, decision.threshold)
+    reason = DecisionReason(decision.reason) if rule.enabled else DecisionReason.OFF
+    return tell_low_balance(reason, threshold=threshold, cap=cap)
+
+
+def _address(delivery: DeliveryRow, owner: Owner) -> str:
+    return owner.email if delivery.channel == Channel.EMAIL else owner.id
+
+
+def _rule_page(wallet_id: str) -> str:
+    return f"/wallets/{wallet_id}/auto-top-up"
+
+
+def _sums(top_up: TopUpRow) -> tuple[tuple[str, str], ...]:
+    """What was to arrive, what did, and what is missing; while that is not known, the first alone."""
+    amount, credited = Money(top_up.currency, top_up.amount), Money(top_up.currency, top_up.credited)
+    if top_up.state != "ended":
+        return (("Top-up amount", str(amount)),)
+    sums = (("Top-up amount", str(amount)), ("Arrived", str(credited)))
+    return sums if credited == amount else (*sums, ("Did not arrive", str(amount - credited)))
+
+
+def _letter_draw(draw: DrawResult) -> LetterDraw:
+    return LetterDraw(
+        source=f"{draw.rank}. {draw.asset}",
+        result=draw_sentence(draw),
+        credited=str(draw.credited),
+        moved=bool(draw.credited),
     )
 
 
 def _words(delivery: DeliveryRow, top_up: TopUpRow, draws: Sequence[DrawResult]) -> Wording:
     amount, threshold = Money(top_up.currency, top_up.amount), Money(top_up.currency, top_up.threshold)
     account = AccountKind(top_up.account)
-    match Notice(delivery.kind):
-        case Notice.ENDED:
-            return tell_ending(_ending(top_up), draws, amount=amount, threshold=threshold, account=account)
-        case Notice.BEING_CHECKED:
-            return tell_checking(draws, amount=amount, threshold=threshold, account=account)
+    if delivery.kind == Notice.BEING_CHECKED:
+        return tell_checking(draws, amount=amount, threshold=threshold, account=account)
+    return tell_ending(_ending(top_up), draws, amount=amount, threshold=threshold, account=account)
 
 
 def _ending(top_up: TopUpRow) -> Ending:

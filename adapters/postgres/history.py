@@ -104,7 +104,9 @@ class DeliveryRecord:
     """One notification on one channel, and what became of it."""
 
     id: str
-    top_up_id: str
+    top_up_id: str | None
+    """None where it is a low balance that is told of."""
+    kind: str
     channel: str
     status: str
     attempts: int
@@ -189,7 +191,16 @@ async def list_deliveries(
         statement = statement.where(col(DeliveryRow.id) < after)
     rows = await session.exec(statement.order_by(col(DeliveryRow.id).desc()).limit(most))
     return tuple(
-        DeliveryRecord(row.id, row.top_up_id, row.channel, row.status, row.attempts, row.subject, row.sent_at)
+        DeliveryRecord(
+            id=row.id,
+            top_up_id=row.top_up_id,
+            kind=row.kind,
+            channel=row.channel,
+            status=row.status,
+            attempts=row.attempts,
+            subject=row.subject,
+            sent_at=row.sent_at,
+        )
         for row in rows
     )
 
@@ -230,7 +241,7 @@ async def _told(session: AsyncSession, top_up_ids: Sequence[str]) -> dict[str, d
     statement = select(DeliveryRow).where(col(DeliveryRow.top_up_id).in_(top_up_ids))
     told: dict[str, dict[str, str]] = {}
     for row in await session.exec(statement.order_by(col(DeliveryRow.created_at), col(DeliveryRow.id))):
-        told.setdefault(row.top_up_id, {})[row.channel] = row.status
+        told.setdefault(row.top_up_id or "", {})[row.channel] = row.status
     return told
 
 

@@ -23,6 +23,8 @@ _DELETE = text(
     "RETURNING id"
 )
 
+_FORGET_OF_OTHERS = text("DELETE FROM push_subscription WHERE endpoint = :endpoint AND owner_id <> :owner_id")
+
 
 class SubscriptionUnknown(LookupError):
     """There is no such subscription, or none that the caller may know of."""
@@ -79,6 +81,11 @@ async def unsubscribe(session: AsyncSession, subscription_id: str, *, bound_to: 
     if gone.one_or_none() is None:
         message = f"There is no push subscription {subscription_id!r}; it may have ended, so check the id."
         raise SubscriptionUnknown(message)
+
+
+async def forget_browser_of_others(session: AsyncSession, *, owner_id: str, browser: Browser) -> None:
+    """Forget it where somebody else had subscribed it: whoever uses it now is not to read what is told to them."""
+    await run_sql(session, _FORGET_OF_OTHERS, owner_id=owner_id, endpoint=browser.endpoint)
 
 
 async def list_subscriptions(

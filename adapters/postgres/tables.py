@@ -98,6 +98,8 @@ class Owner(SQLModel, table=True):
     id: str = Field(sa_type=Text, primary_key=True)
     name: str = Field(sa_type=Text)
     email: str = Field(sa_type=Text)
+    low_balance_notices: bool = _flag(default="true")
+    """Whether they want to be told of a low balance that nothing follows; how a top-up ended is always told."""
     created_at: datetime = _moment(default=True)
 
 
@@ -228,6 +230,8 @@ class Rule(SQLModel, table=True):
     armed: bool
     locked_by: str | None = Field(default=None, sa_type=Text)
     spent_while_locked: bool = _flag()
+    told_low_event_id: str | None = Field(default=None, sa_type=Text)
+    """The balance event at which the owner was told of this dip; None while there is no dip they were told of."""
     version: int = Field(sa_type=BigInteger)
     created_at: datetime = _moment(default=True)
     updated_at: datetime = _moment(default=True)
@@ -328,17 +332,21 @@ class DrawRow(SQLModel, table=True):
 
 
 class DeliveryRow(SQLModel, table=True):
-    """One notification on one channel (R23)."""
+    """One notification on one channel (R23): about a top-up, or about the balance event that began a low balance."""
 
     __tablename__ = "delivery"
     __table_args__ = (
         UniqueConstraint("top_up_id", "kind", "channel", name="delivery_once_per_channel"),
+        UniqueConstraint("event_id", "kind", "channel", name="delivery_once_per_event"),
+        UniqueConstraint("stop_token", name="delivery_stop_token_once"),
         Index("delivery_pending", "created_at", postgresql_where=text("status = 'pending'")),
+        CheckConstraint("(top_up_id IS NULL) <> (event_id IS NULL)", name="delivery_about_one_thing"),
         CheckConstraint("status IN ('pending', 'sent', 'undeliverable')", name="delivery_status_known"),
     )
 
     id: str = Field(sa_type=Text, primary_key=True)
-    top_up_id: str = Field(sa_type=Text, foreign_key="top_up.id")
+    top_up_id: str | None = Field(default=None, sa_column=Column(Text, ForeignKey("top_up.id")))
+    event_id: str | None = Field(default=None, sa_type=Text)
     owner_id: str = Field(sa_type=Text, foreign_key="owner.id", index=True)
     kind: str = Field(sa_type=Text)
     channel: str = Field(sa_type=Text)
@@ -346,8 +354,34 @@ class DeliveryRow(SQLModel, table=True):
     status: str = Field(sa_type=Text)
     attempts: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     last_failure: str | None = Field(default=None, sa_type=Text)
+    stop_token: str | None = Field(default=None, sa_type=Text)
+    """What its reader can turn off notices of this kind with, without signing in; only where one may."""
     created_at: datetime = _moment(default=True)
     sent_at: datetime | None = _moment(nullable=True)
+
+
+class PushReceipt(SQLModel, table=True):
+    """A browser's push service has taken this delivery: it is not sent there again. It outlives the subscription."""
+
+    __tablename__ = "push_receipt"
+
+    delivery_id: str = Field(sa_column=Column(Text, ForeignKey("delivery.id"), primary_key=True))
+    subscription_id: str = Field(sa_type=Text, primary_key=True)
+    at: datetime = _moment(default=True)
+
+
+class PushKey(SQLModel, table=True):
+    """The key pair by which push services know us (VAPID), one for all programs; made when it is first needed."""
+
+    __tablename__ = "push_key"
+    __table_args__ = (CheckConstraint("id = 1", name="push_key_only_one"),)
+
+    id: int = Field(default=1, primary_key=True, sa_column_kwargs={"autoincrement": False})
+    private_key: str = Field(sa_type=Text)
+    """The number on P-256, in base64url: whoever has it can write in our name."""
+    public_key: str = Field(sa_type=Text)
+    """The uncompressed point, in base64url: what a browser subscribes with."""
+    created_at: datetime = _moment(default=True)
 
 
 class Rate(SQLModel, table=True):

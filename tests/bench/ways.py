@@ -100,9 +100,9 @@ class Postbox:
 
     async def send(self, letter: Letter) -> None:
         """Count the letter."""
-        self.letters[letter.top_up_id] += 1
-        if self.letters[letter.top_up_id] == len(CHANNELS):
-            self.waiting.pop(letter.to_name).set_result(letter.top_up_id)
+        self.letters[letter.about] += 1
+        if self.letters[letter.about] == len(CHANNELS):
+            self.waiting.pop(letter.to_name).set_result(letter.about)
 
 
 class OurWay(Way):

@@ -13,19 +13,31 @@ import pytest
 import pytest_asyncio
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
-from activities.ports import Letter
+from activities.ports import Letter, LetterDraw
 from adapters.notify.email import EmailSender
 
 LETTER = Letter(
     delivery_id="delivery_01",
     channel="email",
-    top_up_id="topup_01",
+    kind="ended",
+    about="topup_01",
     to_name="Ada Lovelace",
     to_address="ada@example.com",
     subject="Your top-up came up short: 30.00 of 50.00 USDT arrived",
-    why="At least one funding source failed.",
+    why="Your Pay wallet was below your threshold of 20.00 USDT. At least one funding source failed.",
+    brief="At least one funding source failed.",
     lines=("1. USDT: gave 30.00 USDT.", "2. USDC: gave nothing, because the exchange refused the transfer."),
     next_step="Add funds by hand.",
+    page="/top-ups/topup_01",
+    rule_page="/wallets/wallet_01/auto-top-up",
+    outcome="partial",
+    sums=(("Top-up amount", "50.00 USDT"), ("Arrived", "30.00 USDT"), ("Did not arrive", "20.00 USDT")),
+    draws=(
+        LetterDraw("1. USDT", "Gave 30.00 USDT.", "30.00 USDT", moved=True),
+        LetterDraw(
+            "2. USDC", "Gave nothing, because the exchange refused the transfer.", "0.00 USDT", moved=False
+        ),
+    ),
 )
 
 

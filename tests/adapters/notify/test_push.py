@@ -1,4 +1,4 @@
-"""Push while no browser can subscribe: into the development inbox, or honestly nowhere."""
+"""Push in development: the inbox shows each one, and subscribed browsers get it too; and what a device shows."""
 
 import asyncio
 import json
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from activities.ports import Letter, Undeliverable
+from activities.ports import Letter, NotDeliveredYet, Undeliverable
+from adapters.notify.push import CONTENT_BYTES_MAX, push_content
 from adapters.notify.push_inbox import InboxRefused, PushInboxSender
-from adapters.notify.push_nowhere import PushNowhere
 
 
 @dataclass
@@ -55,9 +55,10 @@ class TestPushIntoTheInbox:
         assert push == {
             "to": "owner_01",
             "title": letter.subject,
-            "body": "\n".join([letter.why, *letter.lines, str(letter.next_step)]),
+            "body": "\n".join([letter.brief, *letter.lines, str(letter.next_step)]),
             "tag": "delivery_01",
-            "url": "/v1/top-ups/topup_01",
+            "about": "topup_01",
+            "url": "/top-ups/topup_01",
         }
 
 
@@ -78,8 +79,48 @@ class TestPushThatIsTriedAgain:
             await PushInboxSender("http://127.0.0.1:1").send(letter)
 
 
-@pytest.mark.rule("R24")
-class TestPushToNobody:
-    async def test_is_given_up_saying_that_there_is_no_subscription(self, letter: Letter) -> None:
-        with pytest.raises(Undeliverable, match="no push subscription"):
-            await PushNowhere().send(letter)
+@dataclass
+class Browsers:
+    """What stands behind the inbox."""
+
+    failure: Exception | None = None
+    letters: list[Letter] = field(default_factory=list)
+
+    async def send(self, letter: Letter) -> None:
+        self.letters.append(letter)
+        if self.failure:
+            raise self.failure
+
+
+class TestPushBesideTheInbox:
+    async def test_goes_to_the_browsers_as_well(self, inbox: Inbox, letter: Letter) -> None:
+        browsers = Browsers()
+
+        await PushInboxSender(inbox.url, browsers=browsers).send(letter)
+
+        assert (len(inbox.posts), browsers.letters) == (1, [letter])
+
+    async def test_needs_no_browser(self, inbox: Inbox, letter: Letter) -> None:
+        await PushInboxSender(inbox.url, browsers=Browsers(Undeliverable("no browser"))).send(letter)
+
+        assert len(inbox.posts) == 1
+
+    async def test_is_tried_again_when_a_browser_could_not_be_reached(
+        self, inbox: Inbox, letter: Letter
+    ) -> None:
+        with pytest.raises(NotDeliveredYet):
+            await PushInboxSender(inbox.url, browsers=Browsers(NotDeliveredYet("busy", None))).send(letter)
+
+
+class TestWhatADeviceShows:
+    def test_is_cut_to_what_a_push_service_takes_however_long_the_words(self, letter: Letter) -> None:
+        long = replace(letter, brief="Žofie 北京 " * 900, subject="Ω" * 2000)
+
+        content = push_content(long)
+
+        assert len(content) <= CONTENT_BYTES_MAX
+        assert json.loads(content)["body"].endswith("…")
+        assert json.loads(content)["tag"] == "delivery_01"
+
+    def test_is_left_as_it_is_where_it_fits(self, letter: Letter) -> None:
+        assert json.loads(push_content(letter))["body"].endswith("Add funds by hand.")
