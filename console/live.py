@@ -75,8 +75,8 @@ class Now:
     """Nothing of it will change any more."""
 
 
-Look = Callable[[AsyncSession], Awaitable[Now]]
-"""Shows the part as it stands."""
+Look = Callable[[AsyncSession, str], Awaitable[Now]]
+"""Shows this owner the part as it stands."""
 
 
 class _SignedOut(Exception):
@@ -88,6 +88,7 @@ class _Watched:
     """What is looked at, and by whom."""
 
     database: Database
+    owner_id: str
     session_id: str
     show: Look
 
@@ -96,7 +97,7 @@ class _Watched:
         async with self.database.read() as session:
             if not await is_signed_in(session, self.session_id):
                 raise _SignedOut
-            return await self.show(session)
+            return await self.show(session, self.owner_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ class Live:
     reader: Reader
     position: Position
     """The place in the feed that the first message stands for."""
+    resumed: bool
+    """Whether the browser comes back: then what it has missed is said aloud."""
 
     async def messages(self) -> AsyncIterator[ServerSentEvent]:
         """The part as it stands, at once, and again whenever it has changed; ends with the session."""
@@ -118,9 +121,11 @@ class Live:
                 yield message
 
     async def _news(self, heard: "asyncio.Queue[_Heard]") -> AsyncIterator[ServerSentEvent]:
-        shown, untold = self.first, list[EventRecord]()
-        while not shown.over:
-            burst = await _burst(heard, within=LOOK_AGAIN_SECONDS if shown.moving else None)
+        shown, untold, catching_up = self.first, list[EventRecord](), self.resumed
+        while catching_up or not shown.over:
+            within = LOOK_AGAIN_SECONDS if shown.moving else None
+            burst = await _burst(heard, within=PAUSE_SECONDS if catching_up else within)
+            catching_up = False
             untold += [event for event in burst if isinstance(event, EventRecord)]
             try:
                 now = await self.watched.look()
@@ -164,12 +169,14 @@ async def open_live(
     if visitor is None or visitor.recovering:
         yield None
         return
-    following = Following(owner_of(visitor), tuple(EventKind), visitor.session_id)
-    position = await _place(wiring.database, request.headers.get("last-event-id"))
-    watched = _Watched(wiring.database, visitor.session_id, show)
+    owner_id = owner_of(visitor)
+    last_event_id = request.headers.get("last-event-id")
+    position = await _place(wiring.database, last_event_id)
+    watched = _Watched(wiring.database, owner_id, visitor.session_id, show)
     first = await watched.look()
+    following = Following(owner_id, tuple(EventKind), visitor.session_id)
     async with wiring.streams.open(following, position) as reader:
-        yield Live(request, watched, first, reader, position)
+        yield Live(request, watched, first, reader, position, resumed=bool(last_event_id))
 
 
 async def live_messages(request: Request, live: Live | None) -> AsyncIterator[ServerSentEvent]:

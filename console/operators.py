@@ -2,16 +2,21 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
 from babel import Locale
 from babel.dates import format_timedelta
-from fastapi import Request
+from fastapi import Form, Request
 from starlette.responses import HTMLResponse, Response
 
 from adapters.postgres.figures import Figures
+from adapters.postgres.links import create_link
 from adapters.postgres.overview import OpenOne, read_overview
+from adapters.postgres.owners import OwnerUnknown
+from adapters.postgres.people import person_of_owner
+from adapters.postgres.sessions import Visitor
+from console.join import address_of
 from console.page import locale_of, render
 from console.routes import pages
 from console.visitors import OperatorVisitor
@@ -20,6 +25,7 @@ from topup.keys import workflow_id
 from topup.outcome import Outcome, Reason
 from topup.words import why
 
+_OWNER_ID_MAX = 100
 _WORST_FIRST = (Outcome.FAILED, Outcome.PARTIAL)
 
 router = pages()
@@ -32,6 +38,15 @@ class ReasonCount:
     outcome: Outcome
     why: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class MadeLink:
+    """A link as it is shown once."""
+
+    address: str
+    name: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,29 @@ async def get_live(request: Request, visitor: OperatorVisitor, wiring: WiringDep
     return await _page(request, wiring, "parts/operator_now.html")
 
 
+@router.post("/operator/links")
+async def post_link(
+    request: Request,
+    visitor: OperatorVisitor,
+    wiring: WiringDep,
+    owner_id: Annotated[str, Form(max_length=_OWNER_ID_MAX)] = "",
+) -> Response:
+    """Make the link by which an owner registers a passkey, and show it this once; those before it end."""
+    wanted = owner_id.strip()
+    try:
+        async with wiring.database.commit() as session:
+            person = await person_of_owner(session, wanted if wanted.isprintable() else "")
+            link = await create_link(session, person.id, made_by=_author(visitor), now=datetime.now(UTC))
+    except OwnerUnknown:
+        return await _page(request, wiring, "operator.html", status=404, wanted=wanted, refused=True)
+    made = MadeLink(address_of(wiring.public_url, link.token), person.name, link.expires_at)
+    return await _page(request, wiring, "operator.html", made=made)
+
+
+def _author(visitor: Visitor) -> str:
+    return f"{visitor.name} ({visitor.person_id})"
+
+
 async def _page(request: Request, wiring: Wiring, template: str, **words: Any) -> HTMLResponse:
     async with wiring.database.read() as session:
         overview = await read_overview(session)
@@ -78,7 +116,7 @@ async def _page(request: Request, wiring: Wiring, template: str, **words: Any) -
         host_of=_host_of,
         why=why,
         run_of=lambda top_up_id: _run_of(wiring, top_up_id),
-        **words,
+        **{"wanted": "", "refused": False, "made": None, **words},
     )
 
 

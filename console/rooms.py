@@ -2,12 +2,38 @@
 
 from fastapi import FastAPI
 
-from console import account, history, join, operators, recover, sign_in, start, top_ups
+from console import (
+    account,
+    auto_top_up,
+    confirmation,
+    history,
+    join,
+    operators,
+    recover,
+    sign_in,
+    start,
+    top_ups,
+    wallet_live,
+    wallets,
+)
 from console.nowhere import lead_nowhere
 from console.static_files import PageFiles
 from console.wiring import Wiring
 
-_ROOMS = (start, history, top_ups, operators, sign_in, join, recover, account)
+_ROOMS = (
+    start,
+    history,
+    top_ups,
+    operators,
+    sign_in,
+    join,
+    recover,
+    account,
+    wallets,
+    wallet_live,
+    auto_top_up,
+    confirmation,
+)
 _FIRST_NAMES = frozenset(
     {
         "", "account", "confirmations", "history", "join", "manifest.webmanifest", "operator", "push", "recover",

@@ -9,7 +9,6 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.responses import Response
 
-from adapters.postgres.history import TopUpUnknown
 from adapters.postgres.stories import StoryRecord, read_story
 from console.live import Live, Now, live_messages, open_live
 from console.page import render, render_part
@@ -36,8 +35,7 @@ async def get_top_up(
 async def _live(
     request: Request, top_up_id: str, visitor: AnyVisitor, wiring: WiringDep
 ) -> AsyncIterator[Live | None]:
-    owner_id = visitor.owner_id if visitor else None
-    show = partial(_show, request, top_up_id, owner_id)
+    show = partial(_show, request=request, top_up_id=top_up_id)
     async with open_live(request, wiring, visitor, show) as live:
         yield live
 
@@ -51,9 +49,7 @@ async def get_live(
         yield message
 
 
-async def _show(request: Request, top_up_id: str, owner_id: str | None, session: AsyncSession) -> Now:
-    if owner_id is None:
-        raise TopUpUnknown
+async def _show(session: AsyncSession, owner_id: str, *, request: Request, top_up_id: str) -> Now:
     found = await read_story(session, top_up_id, bound_to=owner_id)
     story = found.story
     return Now(
