@@ -12,7 +12,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench fuzz openapi lint types contracts format worker watch api migrate clean
+.PHONY: help run demo test check bench fuzz openapi texts pictures lint types contracts format worker watch api migrate clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +25,7 @@ demo: $(SYNCED) ## play the story of a top-up in a temporary place
 
 test: $(SYNCED) ## run all tests, with real servers
 	@$(PYTHON) -m runtime temporal >/dev/null
+	@$(PYTHON) -m tests.chromium >/dev/null
 	$(PYTHON) -m pytest $(ARGS)
 
 check: lint types contracts test ## everything a change must pass, exactly what CI runs
@@ -48,6 +49,15 @@ fuzz: $(SYNCED) ## try the whole API with a great many made-up requests; FUZZ_EX
 
 openapi: $(SYNCED) ## write docs/openapi.json, the description of the API, anew
 	@$(PYTHON) -m api describe > docs/openapi.new && mv docs/openapi.new docs/openapi.json
+
+texts: $(SYNCED) ## collect the texts of the pages for those who translate them, into console/locales/tidemark.pot
+	@$(VENV)/bin/pybabel -q extract --mapping pyproject.toml --keyword mark --omit-header --no-wrap --sort-by-file \
+		--add-location file --output console/locales/tidemark.pot .
+
+pictures: $(SYNCED) ## take pictures of every page, in both themes, phone and desktop, into docs/images
+	@$(PYTHON) -m runtime temporal >/dev/null
+	@$(PYTHON) -m tests.chromium >/dev/null
+	$(PYTHON) -m pytest -q --pictures tests/console/test_every_page_in_browser.py -k "TestEveryPage and not TestEveryPageIn"
 
 bench: $(SYNCED) ## measure, as ratios taken in one run
 	@$(PYTHON) -m tests.bench

@@ -47,6 +47,7 @@ from console.passkeys import (
     verify_assertion,
 )
 from console.routes import pages
+from console.texts import mark
 from console.visitors import OwnerVisitor, SignInNeeded, owner_of
 from console.wallets import ID_LENGTH_MAX, is_known
 from console.wiring import Wiring, WiringDep
@@ -260,15 +261,23 @@ def _text(given: bytes) -> str:
     return urlsafe_b64encode(given).rstrip(b"=").decode()
 
 
-_EXPIRED = "A confirmation is good for two minutes, and these are over. Nothing was changed. Ask anew, and read again."
-_USED = "This confirmation has been used already: each is good for one try. Look at your wallet to see what stands."
-_CHANGED = (
+_EXPIRED = mark(
+    "A confirmation is good for two minutes, and these are over. Nothing was changed. Ask anew, and read again."
+)
+_USED = mark(
+    "This confirmation has been used already: each is good for one try. Look at your wallet to see what stands."
+)
+_CHANGED = mark(
     "What was kept of this confirmation is not what was written. Nothing was changed. Begin again from your wallet, "
     "and tell whoever runs Tidemark for you."
 )
 _WORDS = {
-    RuleLocked: "A top-up is in progress, and its rule cannot be changed until it has ended. Nothing was changed.",
-    RuleExists: "This wallet was given a rule meanwhile. Nothing was changed.",
-    RuleUnknown: "The rule was deleted meanwhile. Nothing was changed.",
-    VersionStale: "The rule was changed meanwhile, so these are not the terms it would have. Nothing was changed.",
+    RuleLocked: mark(
+        "A top-up is in progress, and its rule cannot be changed until it has ended. Nothing was changed."
+    ),
+    RuleExists: mark("This wallet was given a rule meanwhile. Nothing was changed."),
+    RuleUnknown: mark("The rule was deleted meanwhile. Nothing was changed."),
+    VersionStale: mark(
+        "The rule was changed meanwhile, so these are not the terms it would have. Nothing was changed."
+    ),
 }

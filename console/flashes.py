@@ -6,6 +6,8 @@ from types import MappingProxyType
 
 from starlette.requests import Request
 
+from console.texts import mark
+
 FIELD = "done"
 
 
@@ -17,30 +19,29 @@ class Flash:
     message: str
 
 
-def _(text: str) -> str:
-    """Mark a text for the translators; it is translated where it is shown."""
-    return text
-
-
 FLASHES: Mapping[str, Flash] = MappingProxyType(
     {
-        "rule-saved": Flash("success", _("Your rule is saved. It counts from the very next spend.")),
-        "rule-on": Flash("success", _("Auto top-up is on.")),
-        "rule-off": Flash("success", _("Auto top-up is off. Your rule is kept as it is.")),
-        "rule-deleted": Flash("success", _("Your rule is deleted. Its history stays readable.")),
-        "rule-unchanged": Flash("info", _("Nothing was changed: the rule stands as it did.")),
-        "rule-confirmed": Flash("success", _("Confirmed with your passkey. The rule stands as you saw it.")),
-        "paid": Flash("success", _("Paid.")),
-        "funds-added": Flash("success", _("The money is in your wallet.")),
-        "signed-out": Flash("success", _("You are signed out.")),
-        "signed-out-everywhere": Flash("success", _("You are signed out in every browser.")),
-        "passkey-added": Flash("success", _("Your new passkey is ready.")),
-        "passkey-renamed": Flash("success", _("The passkey has its new name.")),
-        "passkey-removed": Flash("success", _("The passkey is removed. It opens nothing here any more.")),
-        "session-ended": Flash("success", _("That browser is signed out.")),
-        "push-on": Flash("success", _("Notifications reach this browser now.")),
-        "push-off": Flash("success", _("Notifications no longer reach that browser.")),
-        "link-made": Flash("success", _("The link is made. It works once.")),
+        "rule-saved": Flash("success", mark("Your rule is saved. It counts from the very next spend.")),
+        "rule-on": Flash("success", mark("Auto top-up is on.")),
+        "rule-off": Flash("success", mark("Auto top-up is off. Your rule is kept as it is.")),
+        "rule-deleted": Flash("success", mark("Your rule is deleted. Its history stays readable.")),
+        "rule-unchanged": Flash("info", mark("Nothing was changed: the rule stands as it did.")),
+        "rule-confirmed": Flash(
+            "success", mark("Confirmed with your passkey. The rule stands as you saw it.")
+        ),
+        "paid": Flash("success", mark("Paid.")),
+        "funds-added": Flash("success", mark("The money is in your wallet.")),
+        "signed-out": Flash("success", mark("You are signed out.")),
+        "signed-out-everywhere": Flash("success", mark("You are signed out in every browser.")),
+        "passkey-added": Flash("success", mark("Your new passkey is ready.")),
+        "passkey-renamed": Flash("success", mark("The passkey has its new name.")),
+        "passkey-removed": Flash("success", mark("The passkey is removed. It opens nothing here any more.")),
+        "session-ended": Flash("success", mark("That browser is signed out.")),
+        "push-on": Flash("success", mark("Notifications reach this browser now.")),
+        "push-off": Flash("success", mark("Notifications no longer reach that browser.")),
+        "low-balance-on": Flash("success", mark("You are told of a low balance from now on.")),
+        "low-balance-off": Flash("success", mark("You are told of a low balance no more.")),
+        "link-made": Flash("success", mark("The link is made. It works once.")),
     }
 )
 """A code of no page of ours says nothing; so nobody can put words into a page by its address."""

@@ -20,6 +20,7 @@ from adapters.postgres.wallet_history import (
 from adapters.postgres.wallets import read_wallet
 from console.page import render
 from console.routes import pages
+from console.texts import mark
 from console.visitors import OwnerVisitor, owner_of
 from console.wiring import DatabaseDep
 from topup.changes import Difference, differences, read_agreement
@@ -164,7 +165,9 @@ def _told(record: TopUpRecord) -> Sequence[str]:
 
 def _decision_item(made: DecisionMade) -> DecisionItem:
     return DecisionItem(
-        made, _CHANGES[made.change] if made.change else "The balance changed", decision_words(made.reason)
+        made,
+        _CHANGES[made.change] if made.change else mark("The balance changed"),
+        decision_words(made.reason),
     )
 
 
@@ -183,21 +186,21 @@ def _change_item(made: ChangeMade) -> ChangeItem:
 
 def _switched(made: ChangeMade) -> str | None:
     if made.enabled_before is None:
-        return "It is on." if made.enabled else "It is off."
+        return mark("It is on.") if made.enabled else mark("It is off.")
     return None
 
 
 _CHANGES = {
-    Change.SPENT: "You spent",
-    Change.ADDED: "Money came in",
-    Change.TOPPED_UP: "A top-up arrived",
-    Change.SAVED: "You saved the rule",
-    Change.RELEASED: "A top-up ended",
+    Change.SPENT: mark("You spent"),
+    Change.ADDED: mark("Money came in"),
+    Change.TOPPED_UP: mark("A top-up arrived"),
+    Change.SAVED: mark("You saved the rule"),
+    Change.RELEASED: mark("A top-up ended"),
 }
 _REVISIONS = {
-    "created": "The rule was made",
-    "edited": "The rule was saved",
-    "enabled": "The rule was turned on",
-    "disabled": "The rule was turned off",
-    "deleted": "The rule was deleted",
+    "created": mark("The rule was made"),
+    "edited": mark("The rule was saved"),
+    "enabled": mark("The rule was turned on"),
+    "disabled": mark("The rule was turned off"),
+    "deleted": mark("The rule was deleted"),
 }

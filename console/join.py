@@ -24,14 +24,17 @@ from console.ceremony import (
 from console.page import render
 from console.passkeys import Fault, PasskeyRefused, read_credential, verify_registration
 from console.routes import Trouble, pages, render_trouble
+from console.texts import mark
 from console.visitors import AnyVisitor, keep_signed_in
 from console.wiring import Wiring, WiringDep
 
 _OVER = Trouble(
     HTTPStatus.GONE,
-    "This link no longer works",
-    "A link works once, for 24 hours, and only the newest one counts. If you have a passkey already, sign in with it; "
-    "else ask whoever runs Tidemark for you for a new link.",
+    mark("This link no longer works"),
+    mark(
+        "A link works once, for 24 hours, and only the newest one counts. If you have a passkey already, sign in with "
+        "it; else ask whoever runs Tidemark for you for a new link."
+    ),
 )
 
 router = pages()

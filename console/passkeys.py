@@ -32,6 +32,7 @@ from webauthn.helpers.structs import (
 )
 
 from adapters.postgres.passkeys import NewPasskey, PasskeyRecord, count_on, find_passkey
+from console.texts import mark
 from console.wiring import Wiring
 
 CREDENTIAL_LENGTH_MAX = 16_000
@@ -60,20 +61,34 @@ class Fault(StrEnum):
 
 WORDS: Mapping[Fault, str] = MappingProxyType(
     {
-        Fault.UNREADABLE: "The answer of your browser could not be read, and nothing was changed. Load this page "
-        "again, and try once more.",
-        Fault.UNKNOWN: "This passkey is not known here, and nothing was changed. It may have been removed: use another "
-        "one, or a recovery code.",
-        Fault.NOT_YOURS: "This passkey belongs to somebody else, and nothing was changed. Use one of your own.",
-        Fault.SUSPECT: "This passkey may have been copied: it has counted backwards. It opens nothing any more, and "
-        "nothing was changed. Use another passkey, or a recovery code, and remove this one from your account.",
-        Fault.NOT_VERIFIED: "Your device did not check that it is you, and nothing was changed. Set up a screen lock, "
-        "a PIN, a fingerprint or your face on it, and try again.",
-        Fault.ELSEWHERE: "The passkey was used on another page than ours, and nothing was changed. Check the address "
-        "of this page, open it anew, and try again.",
-        Fault.FORGED: "The passkey's answer does not fit what was asked, and nothing was changed. Load this page "
-        "again, and try once more.",
-        Fault.OVER: "This took too long, or was answered already. Nothing was changed. Try again.",
+        Fault.UNREADABLE: mark(
+            "The answer of your browser could not be read, and nothing was changed. Load this page "
+            "again, and try once more."
+        ),
+        Fault.UNKNOWN: mark(
+            "This passkey is not known here, and nothing was changed. It may have been removed: use another "
+            "one, or a recovery code."
+        ),
+        Fault.NOT_YOURS: mark(
+            "This passkey belongs to somebody else, and nothing was changed. Use one of your own."
+        ),
+        Fault.SUSPECT: mark(
+            "This passkey may have been copied: it has counted backwards. It opens nothing any more, and "
+            "nothing was changed. Use another passkey, or a recovery code, and remove this one from your account."
+        ),
+        Fault.NOT_VERIFIED: mark(
+            "Your device did not check that it is you, and nothing was changed. Set up a screen lock, "
+            "a PIN, a fingerprint or your face on it, and try again."
+        ),
+        Fault.ELSEWHERE: mark(
+            "The passkey was used on another page than ours, and nothing was changed. Check the address "
+            "of this page, open it anew, and try again."
+        ),
+        Fault.FORGED: mark(
+            "The passkey's answer does not fit what was asked, and nothing was changed. Load this page "
+            "again, and try once more."
+        ),
+        Fault.OVER: mark("This took too long, or was answered already. Nothing was changed. Try again."),
     }
 )
 """What each fault says to a person: what happened, and what to do next."""

@@ -22,6 +22,7 @@ from adapters.postgres.rules import RuleExists, RuleLocked, RuleUnknown, Version
 from adapters.postgres.wallets import WalletUnknown
 from console.page import HEADERS, render
 from console.passkeys import PasskeyRefused
+from console.texts import mark
 from console.visitors import (
     FormNotOurs,
     NotForYou,
@@ -58,7 +59,9 @@ class PageRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
-                answered = await answering(request) if _readable(request) else render_trouble(request, NOT_FOUND)
+                answered = (
+                    await answering(request) if _readable(request) else render_trouble(request, NOT_FOUND)
+                )
             except SignInNeeded as needed:
                 answered = _lead_to_sign_in(request, needed)
             except OnlyRecovering:
@@ -125,7 +128,7 @@ def trouble_of(error: Exception) -> Trouble | None:
             HTTPStatus.FORBIDDEN, "Not for this sign-in", f"{error} Sign in as somebody else to see it."
         )
     if isinstance(error, PasskeyRefused):
-        return Trouble(HTTPStatus.FORBIDDEN, "That passkey did not work", str(error))
+        return Trouble(HTTPStatus.FORBIDDEN, mark("That passkey did not work"), str(error))
     if type(error).__name__ in _TOO_MANY_NAMES:
         return _TOO_MANY
     return next((trouble for kinds, trouble in _TROUBLES if isinstance(error, kinds)), None)
@@ -133,28 +136,34 @@ def trouble_of(error: Exception) -> Trouble | None:
 
 NOT_FOUND = Trouble(
     HTTPStatus.NOT_FOUND,
-    "There is no such page",
-    "What you are looking for is not here, or is not yours. Go back to your wallets and look from there.",
+    mark("There is no such page"),
+    mark(
+        "What you are looking for is not here, or is not yours. Go back to your wallets and look from there."
+    ),
 )
 _SIGN_IN = Trouble(
     HTTPStatus.UNAUTHORIZED,
-    "You are signed out",
-    "You have been signed out meanwhile, and nothing was changed. Load this page again, and sign in.",
+    mark("You are signed out"),
+    mark("You have been signed out meanwhile, and nothing was changed. Load this page again, and sign in."),
 )
-_TRY_AGAIN = "Nothing was changed. Go back, and try again."
+_TRY_AGAIN = mark("Nothing was changed. Go back, and try again.")
 _TOO_MANY = Trouble(
     HTTPStatus.TOO_MANY_REQUESTS,
-    "One moment",
-    "Too many requests came from here in a short time. Nothing was changed. Wait a minute, and try again.",
+    mark("One moment"),
+    mark(
+        "Too many requests came from here in a short time. Nothing was changed. Wait a minute, and try again."
+    ),
 )
 _TOO_MANY_NAMES = {"TooMany", "StreamsTooMany"}
 """They are the API's own, which stands above the pages."""
 _BROKEN = Trouble(
     HTTPStatus.INTERNAL_SERVER_ERROR,
-    "That went wrong on our side",
-    "It has been written down for us. Load the page again; if it goes on, ask whoever runs Tidemark for you.",
+    mark("That went wrong on our side"),
+    mark(
+        "It has been written down for us. Load the page again; if it goes on, ask whoever runs Tidemark for you."
+    ),
 )
-_NOT_THROUGH = "That did not go through"
+_NOT_THROUGH = mark("That did not go through")
 _TROUBLES: tuple[tuple[tuple[type[Exception], ...], Trouble], ...] = (
     ((WalletUnknown, TopUpUnknown, RuleUnknown, ConfirmationUnknown), NOT_FOUND),
     (
@@ -162,8 +171,10 @@ _TROUBLES: tuple[tuple[tuple[type[Exception], ...], Trouble], ...] = (
         Trouble(
             HTTPStatus.CONFLICT,
             _NOT_THROUGH,
-            "A top-up is in progress, and the rule cannot be changed until it has ended. Nothing was changed. As soon "
-            "as it has ended, every change works again.",
+            mark(
+                "A top-up is in progress, and the rule cannot be changed until it has ended. Nothing was changed. As "
+                "soon as it has ended, every change works again."
+            ),
         ),
     ),
     (
@@ -171,7 +182,7 @@ _TROUBLES: tuple[tuple[tuple[type[Exception], ...], Trouble], ...] = (
         Trouble(
             HTTPStatus.CONFLICT,
             _NOT_THROUGH,
-            "This wallet has a rule already, which was made meanwhile. Go back, and change that one.",
+            mark("This wallet has a rule already, which was made meanwhile. Go back, and change that one."),
         ),
     ),
     (
@@ -179,34 +190,40 @@ _TROUBLES: tuple[tuple[tuple[type[Exception], ...], Trouble], ...] = (
         Trouble(
             HTTPStatus.CONFLICT,
             _NOT_THROUGH,
-            "The rule has been changed meanwhile, somewhere else. Nothing was changed here. Go back, and look at it "
-            "anew.",
+            mark(
+                "The rule has been changed meanwhile, somewhere else. Nothing was changed here. Go back, and look at "
+                "it anew."
+            ),
         ),
     ),
     (
         (FormNotOurs,),
         Trouble(
             HTTPStatus.FORBIDDEN,
-            "This form has expired",
-            "Nothing was changed. You may have signed in again since you opened it: go back, load the page anew, and "
-            "try once more.",
+            mark("This form has expired"),
+            mark(
+                "Nothing was changed. You may have signed in again since you opened it: go back, load the page anew, "
+                "and try once more."
+            ),
         ),
     ),
     (
         (RequestValidationError,),
         Trouble(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            "Something is missing",
-            "The form did not come in whole, and nothing was changed. Go back, and send it again.",
+            mark("Something is missing"),
+            mark("The form did not come in whole, and nothing was changed. Go back, and send it again."),
         ),
     ),
     (
         _OUT_OF_REACH,
         Trouble(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "Tidemark cannot be reached just now",
-            "Nothing was changed, and no money was moved by this page. Your rule goes on by itself as soon as we are "
-            "back. Try again in a moment.",
+            mark("Tidemark cannot be reached just now"),
+            mark(
+                "Nothing was changed, and no money was moved by this page. Your rule goes on by itself as soon as we "
+                "are back. Try again in a moment."
+            ),
         ),
     ),
 )

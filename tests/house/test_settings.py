@@ -17,6 +17,7 @@ PAGES: dict[type[BaseSettings], str] = {
     DevelopmentSettings: "docs/development.md",
 }
 ELSEWHERE = {
+    "TIDEMARK_CHROMIUM",  # Of the tests alone: the browser they look at the pages with.
     "TIDEMARK_LIFELINE_FD",  # Set by the development run for the programs it starts; nobody sets it by hand.
     "TIDEMARK_VERSION",  # The compose file's: the image's tag, handed on as TIDEMARK_WORKER_BUILD_ID.
 }
