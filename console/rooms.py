@@ -9,6 +9,7 @@ from console import (
     history,
     join,
     operators,
+    push,
     recover,
     sign_in,
     start,
@@ -33,11 +34,12 @@ _ROOMS = (
     wallet_live,
     auto_top_up,
     confirmation,
+    push,
 )
 _FIRST_NAMES = frozenset(
     {
         "", "account", "confirmations", "history", "join", "manifest.webmanifest", "operator", "push", "recover",
-        "service-worker.js", "sign-in", "sign-out", "static", "top-ups", "wallets",
+        "service-worker.js", "sign-in", "sign-out", "static", "top-ups", "unsubscribe", "wallets",
     }
 )  # fmt: skip
 """How the addresses of pages begin."""

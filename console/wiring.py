@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
+from adapters.notify.push_services import PushHosts
 from adapters.postgres.database import Database
 from adapters.postgres.events import EventRecord, Following, Position
 
@@ -40,14 +41,6 @@ class Limits(Protocol):
         ...
 
 
-class Hosts(Protocol):
-    """The push services that may be written to."""
-
-    def allow(self, host: str) -> bool:
-        """Whether the host is one of them."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Wiring:
     """What the pages need of the program around them."""
@@ -55,7 +48,8 @@ class Wiring:
     database: Database
     streams: Streams
     limits: Limits
-    push_hosts: Hosts
+    push_hosts: PushHosts
+    """The push services that may be written to."""
     public_url: str
     """Where people reach the pages: scheme, host and port, without a slash at the end."""
     development: bool

@@ -31,10 +31,12 @@ class Channel:
     sent: list[Letter] = field(default_factory=list)
     refusal: Exception | None = None
     on_sent: Callable[[], None] = lambda: None
+    on_refused: Callable[[], None] = lambda: None
 
     async def send(self, letter: Letter) -> None:
         """Keep the letter, or refuse it."""
         if self.refusal is not None:
+            self.on_refused()
             raise self.refusal
         self.sent.append(letter)
         self.on_sent()
