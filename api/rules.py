@@ -1,7 +1,7 @@
 """Rules: written, read, changed and deleted by their owners; locked while their top-up runs (R7)."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
@@ -56,7 +56,13 @@ COUNT_MAX = 10_000
 
 _CHANGE = refusals(RuleUnknown, RuleLocked, VersionStale, VersionMissing)
 
-Account = Literal["funding", "trading"]
+Account = Annotated[
+    str,
+    Field(max_length=20),
+    WithJsonSchema({"type": "string", "enum": [kind.value for kind in AccountKind]}),
+]
+"""Read with the other terms, so that every wrong one is named at once."""
+
 SourceCode = Annotated[str, Field(max_length=20)]
 Sources = Annotated[
     list[SourceCode],
