@@ -19,6 +19,7 @@ from api.authentication import OPEN_PATHS
 from api.cases import REFUSED
 from api.description import as_text
 from api.examples import CURSOR, FIELDS, UNTOLD
+from api.field_words import FIELD_WORDS
 from api.refusals import COMMON, REFUSALS
 from api.scopes import Scope
 from tests.api.conftest import build
@@ -120,6 +121,20 @@ class TestTheDescription:
 
     async def test_names_every_schema_as_people_do(self, document: Any) -> None:
         assert not [name for name in document["components"]["schemas"] if re.search(r"View|_", name)]
+
+    async def test_says_of_every_field_what_it_is(self, document: Any) -> None:
+        schemas = document["components"]["schemas"]
+        fields = {
+            f"{name}.{field}": kind.get("description", "")
+            for name, schema in schemas.items()
+            for field, kind in schema.get("properties", {}).items()
+        }
+
+        assert not [field for field, words in fields.items() if not words], (
+            "give them words in api/field_words.py"
+        )
+        assert fields["RuleOrder.threshold"].startswith("The line: ")
+        assert {name for name in FIELD_WORDS if "." in name} <= set(fields), "words that nobody reads"
 
     async def test_tells_of_no_other_errors_than_ours(self, document: Any) -> None:
         assert "ValidationError" not in json.dumps(document)
