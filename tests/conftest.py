@@ -44,6 +44,14 @@ def _administer(server_url: str, statement: sql.Composed) -> None:
         connection.execute(statement)
 
 
+def _hurry(server_url: str) -> None:
+    """Spare the disk: what such a server keeps is gone with the session anyway, and no test pulls its plug."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        for setting in ("fsync", "full_page_writes"):
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
+        connection.execute("SELECT pg_reload_conf()")
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server that ends with the session; its address names the maintenance database."""
@@ -53,6 +61,7 @@ def postgres_url() -> Iterator[str]:
 
     home = Path(tempfile.mkdtemp(prefix="tm-pg-"))
     server = get_server(home / "data", cleanup_mode=None)
+    _hurry(server.get_uri())
     try:
         yield server.get_uri()
     finally:
@@ -73,7 +82,9 @@ def database_url(postgres_url: str, template: str) -> Iterator[str]:
     """A fresh migrated database, dropped afterwards."""
     name = f"test_{next(_numbers)}"
     names = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
-    _administer(postgres_url, sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
+    _administer(
+        postgres_url, sql.SQL("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY").format(**names)
+    )
     yield address(postgres_url, name)
     _administer(postgres_url, sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
 
