@@ -372,7 +372,7 @@ async def post_preview(
         rule = await read_rule(session, rule_id, bound_to=reader.owner_id)
         sight = await read_sight(session, _asked(rule))
     preview = preview_rule(
-        rule.terms, rule.state, balance=sight.balance, holdings=sight.holdings, cap=rule.cap
+        rule.terms, rule.state, balance=sight.known_balance, holdings=sight.holdings, cap=rule.cap
     )
     return await once.remember(answered(_preview_view(preview)))
 
@@ -428,7 +428,7 @@ def _asked(rule: RuleRecord) -> Asked:
 
 
 def _rule_view(rule: RuleRecord, sight: Sight) -> RuleView:
-    warnings = warn(rule.terms, balance=sight.balance, holdings=sight.holdings, cap=rule.cap)
+    warnings = warn(rule.terms, balance=sight.known_balance, holdings=sight.holdings, cap=rule.cap)
     waits_for_cap = rule.waiting_for is WaitingFor.CAP_PERIOD_END
     return RuleView(
         id=rule.id,
