@@ -45,7 +45,7 @@ format: $(SYNCED) ## put the code into its format
 	$(VENV)/bin/ruff format .
 
 fuzz: $(SYNCED) ## try the whole API with a great many made-up requests; FUZZ_EXAMPLES=500 for even more
-	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),100) $(PYTHON) -m pytest tests/api/test_fuzz.py tests/api/test_stateful.py $(ARGS)
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),100) $(PYTHON) -m pytest -o faulthandler_timeout=0 tests/api/test_fuzz.py tests/api/test_stateful.py $(ARGS)
 
 openapi: $(SYNCED) ## write docs/openapi.json, the description of the API, anew
 	@$(PYTHON) -m api describe > docs/openapi.new && mv docs/openapi.new docs/openapi.json

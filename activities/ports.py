@@ -47,6 +47,13 @@ class Sight:
 
     balance: Money
     holdings: tuple[Holding, ...]
+    known: bool = True
+    """False where nobody knows the balance yet: of a wallet kept elsewhere, before its first report (R8)."""
+
+    @property
+    def known_balance(self) -> Money | None:
+        """The balance, if anybody knows it."""
+        return self.balance if self.known else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from api.given import Given
 from api.limits import Limits
 from api.measures import Measures
 from api.origins import Origins
+from api.patience import PATIENCE_SECONDS, Patience
 from api.refusals import install_refusals
 from api.streams import Streams
 from console.rooms import add_pages, is_page
@@ -121,6 +122,7 @@ def _layers(settings: Settings, database: Database, measures: Measures, limits: 
         Middleware(Envelope, encrypted=settings.public_url.startswith("https://"), count=measures.count),
         Middleware(Origins, allowed=origins),
         Middleware(Refusing),
+        Middleware(Patience, seconds=PATIENCE_SECONDS),
         Middleware(
             Authentication,
             find_holder=partial(find_holder, database),

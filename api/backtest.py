@@ -16,7 +16,7 @@ from api.given import DatabaseDep
 from api.once import OnceDep, answered
 from api.refusals import refusals
 from api.rules import Account, CapsOrder, Sources
-from api.wire import Amount, Asset, Body, FieldsInvalid, GivenMoment, Moment, PathId, View
+from api.wire import Amount, Asset, Body, FieldsInvalid, GivenMoment, Holding, Moment, PathId, View
 from topup.backtest import Agreement, Assets, Course, PastTopUp, replay, steps_of
 from topup.caps import read_terms_and_caps, write_caps
 from topup.money import AmountUnreadable, Money
@@ -44,7 +44,7 @@ class BacktestOrder(Body):
     ] = None
     until: Annotated[GivenMoment | None, Field(description="Only what happened before this moment.")] = None
     assume_available: Annotated[
-        dict[Asset, str] | None,
+        dict[Asset, Holding] | None,
         Field(
             max_length=20,
             description="What the sources hold at the beginning, and nothing of what is not named; they are valued at "

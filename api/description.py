@@ -72,6 +72,8 @@ TAGS: Mapping[str, str] = MappingProxyType(
 
 Operation = Schema
 _SUCCESS = range(200, 300)
+_FORM_WORDS = "A plain decimal"
+"""How the words of an amount's form begin, which do not say what the amount is."""
 _OF_THE_FRAMEWORK = ("HTTPValidationError", "ValidationError")
 
 
@@ -185,12 +187,13 @@ def _words_for(name: str) -> str:
 
 
 def _describe_fields(document: Schema) -> None:
-    """Say what a field is where its schema does not."""
+    """Say what a field is where its schema does not, or says only of what form it is."""
     for name, schema in document["components"]["schemas"].items():
         for field, kind in schema.get("properties", {}).items():
             told = FIELD_WORDS.get(f"{name}.{field}") or FIELD_WORDS.get(field)
-            if told and not kind.get("description"):
-                kind["description"] = told
+            form = kind.get("description", "")
+            if told and (not form or form.startswith(_FORM_WORDS)):
+                kind["description"] = f"{told} {form}".strip()
 
 
 def _refuse_by_form(operation: Operation) -> None:

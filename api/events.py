@@ -21,6 +21,7 @@ from adapters.postgres.events import (
 from adapters.postgres.keys import KeyHolder
 from adapters.postgres.owners import OwnerUnknown, require_owner
 from api.authentication import WalletsReader
+from api.examples import FIELDS
 from api.given import GivenDep
 from api.refusals import refusals
 from api.rules import CapsView, SourceView
@@ -34,6 +35,10 @@ router = APIRouter(prefix="/v1/events", tags=["events"])
 
 RETRY_MILLISECONDS = 2000
 """How long a reader waits before it comes back."""
+
+PLACE = r"^[0-9a-f]{1,16}-[0-9a-f]{1,15}$"
+"""How a place in the feed is described."""
+PLACE_LENGTH_MAX = 32
 
 READ_SCOPES: Mapping[EventKind, Scope] = MappingProxyType(
     {
@@ -147,14 +152,21 @@ class EventsQuery(BaseModel):
     )
     after: str | None = Field(
         default=None,
-        max_length=100,
+        max_length=PLACE_LENGTH_MAX,
         description="The id behind which to go on, as Last-Event-ID says it, which goes before; "
         "without either, with what happens from now on.",
+        examples=[FIELDS["last_event_id"]],
+        json_schema_extra={"pattern": PLACE},
     )
 
 
 LastEventId = Annotated[
-    str | None, Header(max_length=100, description="The id of the last event that was received.")
+    str | None,
+    Header(
+        max_length=PLACE_LENGTH_MAX,
+        description="The id of the last event that was received.",
+        json_schema_extra={"pattern": PLACE},
+    ),
 ]
 
 
@@ -213,11 +225,25 @@ def _told(event: EventRecord) -> ServerSentEvent:
 
 
 def _wanted(asked: EventsQuery, last_event_id: str | None) -> Position | None:
-    """A reader that comes back by itself asks as at first, with its newer place in the header."""
-    for place, token in (("header/last-event-id", last_event_id), ("query/after", asked.after)):
-        if token:
-            try:
-                return Position.parse(token)
-            except PositionUnreadable as unreadable:
-                raise FieldsInvalid([Problem(place, str(unreadable))]) from None
-    return None
+    """A reader that comes back by itself asks as at first, with its newer place in the header.
+
+    Raises FieldsInvalid naming each that cannot be read, also beside one that can.
+    """
+    problems: list[Problem] = []
+    places = [
+        _read_place(field, token, problems)
+        for field, token in (("header/last-event-id", last_event_id), ("query/after", asked.after))
+    ]
+    if problems:
+        raise FieldsInvalid(problems)
+    return next((place for place in places if place is not None), None)
+
+
+def _read_place(field: str, token: str | None, problems: list[Problem]) -> Position | None:
+    if token is None:
+        return None
+    try:
+        return Position.parse(token)
+    except PositionUnreadable as unreadable:
+        problems.append(Problem(field, str(unreadable)))
+        return None

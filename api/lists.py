@@ -18,6 +18,9 @@ LIMIT_MAX = 100
 Item = TypeVar("Item", bound=View)
 Record = TypeVar("Record")
 
+CURSOR = r"^YWZ0ZXI6[A-Za-z0-9_-]{2,134}$"
+"""How a cursor is described: base64url of "after:" and a position."""
+
 _POSITION = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -29,7 +32,10 @@ class PageQuery(BaseModel):
 
     limit: int = Field(default=LIMIT_DEFAULT, ge=1, le=LIMIT_MAX, description="How many at most.")
     after: str | None = Field(
-        default=None, max_length=300, description="The `next_cursor` of the page before."
+        default=None,
+        max_length=142,
+        description="The `next_cursor` of the page before.",
+        json_schema_extra={"pattern": CURSOR},
     )
 
     @property

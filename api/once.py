@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from adapters.postgres.keys import KeyHolder
 
 REPLAYED = "Idempotency-Replayed"
-_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
-_VISIBLE: dict[str, JsonValue] = {"minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"}
+KEY_FORM = r'^([!#-~][!-~]*|"[!-~]+")$'
+_LENGTH_MAX = 255
+_DESCRIBED: dict[str, JsonValue] = {"minLength": 1, "maxLength": _LENGTH_MAX, "pattern": KEY_FORM}
+_KEY = re.compile(KEY_FORM, re.ASCII)
 _ERROR_FROM = 400
 
 Deed = Callable[[AsyncSession], Awaitable[Answer]]
@@ -85,7 +87,7 @@ def _once(
         str | None,
         Header(
             description="The same key and body within 7 days get the same answer, and one effect.",
-            json_schema_extra=_VISIBLE,
+            json_schema_extra=_DESCRIBED,
         ),
     ] = None,
 ) -> Once:
@@ -99,7 +101,7 @@ def _once_required(
         str | None,
         Header(
             description="The same key and body within 7 days get the same answer, and one effect.",
-            json_schema_extra={**_VISIBLE, REQUIRED: True},
+            json_schema_extra={**_DESCRIBED, REQUIRED: True},
         ),
     ] = None,
 ) -> Once:
@@ -124,11 +126,10 @@ def answered(view: View, *, status: int = 200, etag: str | None = None) -> Answe
 
 def _read_key(text: str) -> str:
     """The key itself; the quotes of a structured header are not part of it."""
-    key = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
-    if not _KEY.fullmatch(key):
+    if len(text) > _LENGTH_MAX or not _KEY.fullmatch(text):
         message = "An Idempotency-Key is 1 to 255 visible ASCII characters; a random UUID is a good one."
         raise KeyUnusable(message)
-    return key
+    return text[1:-1] if text.startswith('"') else text
 
 
 def _respond(answer: Answer, *, replayed: bool = False, wakes: Database | None = None) -> Response:

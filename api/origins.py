@@ -20,7 +20,10 @@ _EXPOSED = "Allow, ETag, Idempotency-Replayed, RateLimit, RateLimit-Policy, Retr
 
 
 class Origins:
-    """Tells browsers that pages of the named origins may read answers; others are told nothing at all."""
+    """Tells browsers that pages of the named origins may read answers; others are told nothing at all.
+
+    Where any is named, every answer varies with the origin, so that no cache gives one's answer to another.
+    """
 
     def __init__(self, app: ASGIApp, *, allowed: frozenset[str]) -> None:
         """Wrap the application; `allowed` as browsers send them, such as https://app.example."""
@@ -29,18 +32,25 @@ class Origins:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a preflight of a named origin, and mark every other answer to one."""
-        origin = Headers(scope=scope).get("origin") if scope["type"] == "http" else None
-        if origin not in self._allowed:
+        if scope["type"] != "http" or not self._allowed:
             await self._app(scope, receive, send)
             return
-        shared = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+        asked = Headers(scope=scope)
+        origin = asked.get("origin")
+        shared = {} if origin is None or origin not in self._allowed else _shared_with(origin)
 
         async def mark(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update({**shared, "Access-Control-Expose-Headers": _EXPOSED})
+                headers = MutableHeaders(scope=message)
+                headers.update(shared)
+                headers.add_vary_header("Origin")
             await send(message)
 
-        if scope["method"] == "OPTIONS" and "access-control-request-method" in Headers(scope=scope):
-            await Response(status_code=204, headers={**shared, **_PREFLIGHT})(scope, receive, send)
+        if shared and scope["method"] == "OPTIONS" and "access-control-request-method" in asked:
+            await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, mark)
         else:
             await self._app(scope, receive, mark)
+
+
+def _shared_with(origin: str) -> Mapping[str, str]:
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _EXPOSED}

@@ -44,8 +44,17 @@ def _message(error: Mapping[str, Any]) -> str:
 def _not_a_string(error: Mapping[str, Any]) -> str:
     value = error.get("input")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f'must be a string such as "50.00", not the number {json.dumps(value)[:40]}'
+        written = json.dumps(value)[:40]
+        return f'must be a string such as "{written}", not the number {written}'
     return "must be a string"
+
+
+def _not_listed(error: Mapping[str, Any]) -> str:
+    return f"must be {error['ctx']['expected']}"
+
+
+def _items(bound: int) -> str:
+    return f"{bound} item" if bound == 1 else f"{bound} items"
 
 
 def _not_read(error: Mapping[str, Any]) -> str:
@@ -61,14 +70,16 @@ _WORDS: Mapping[str, _Words] = MappingProxyType(
         "string_too_long": lambda error: f"must be at most {error['ctx']['max_length']} characters long",
         "string_too_short": lambda _error: "must not be empty",
         "string_pattern_mismatch": lambda _error: "is not of the form such a value has",
-        "too_short": lambda error: f"must have at least {error['ctx']['min_length']} items",
+        "too_short": lambda error: f"must have at least {_items(error['ctx']['min_length'])}",
         "greater_than_equal": lambda error: f"must be at least {error['ctx']['ge']}",
         "less_than_equal": lambda error: f"must be at most {error['ctx']['le']}",
-        "too_long": lambda error: f"must have at most {error['ctx']['max_length']} items",
+        "too_long": lambda error: f"must have at most {_items(error['ctx']['max_length'])}",
         "list_type": lambda _error: "must be a list",
         "bool_type": lambda _error: "must be true or false",
         "int_type": lambda _error: "must be a whole number",
-        "literal_error": lambda error: f"must be {error['ctx']['expected']}",
+        "int_parsing": lambda _error: "must be a whole number",
+        "literal_error": _not_listed,
+        "enum": _not_listed,
         "value_error": lambda error: str(error["ctx"]["error"]),
         "model_attributes_type": lambda _error: "must be a JSON object",
         "model_type": lambda _error: "must be a JSON object",

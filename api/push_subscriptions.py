@@ -10,7 +10,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.responses import Response
 
 from adapters.notify.push_services import (
+    AUTH,
+    ENDPOINT,
     ENDPOINT_LENGTH_MAX,
+    POINT,
     PushHosts,
     endpoint_fault,
     read_auth,
@@ -43,12 +46,20 @@ class BrowserKeys(Body):
 
     p256dh: Annotated[
         str,
-        Field(max_length=100, description="The public key: an uncompressed point of P-256."),
+        Field(
+            max_length=100,
+            description="The public key: an uncompressed point of P-256.",
+            json_schema_extra={"pattern": POINT},
+        ),
         AfterValidator(read_point),
     ]
     auth: Annotated[
         str,
-        Field(max_length=40, description="The authentication secret: 16 bytes."),
+        Field(
+            max_length=40,
+            description="The authentication secret: 16 bytes.",
+            json_schema_extra={"pattern": AUTH},
+        ),
         AfterValidator(read_auth),
     ]
 
@@ -62,6 +73,7 @@ class SubscriptionOrder(Body):
         Field(
             max_length=ENDPOINT_LENGTH_MAX,
             description="The address at the browser's push service; https alone.",
+            json_schema_extra={"pattern": ENDPOINT},
         ),
     ]
     keys: BrowserKeys

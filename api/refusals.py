@@ -28,6 +28,7 @@ from api.authentication import KeyBound, ScopeMissing, Unauthenticated
 from api.limits import TooMany
 from api.methods import methods_of
 from api.once import KeyMissing, KeyUnusable
+from api.patience import NoAnswerInTime
 from api.pointers import field_problems
 from api.problems import FieldProblem, problem
 from api.readiness import NotReady
@@ -105,6 +106,7 @@ REFUSALS: Mapping[type[Exception], Refusal] = MappingProxyType(
         TooMany: Refusal(429, "rate_limited", "Too many requests"),
         StreamsTooMany: Refusal(429, "too_many_streams", "Too many streams are open", retry_after=10),
         DatabaseOutOfReach: _UNAVAILABLE,
+        NoAnswerInTime: _UNAVAILABLE,
         PoolExhausted: _UNAVAILABLE,
         OperationalError: _UNAVAILABLE,
         InterfaceError: _UNAVAILABLE,

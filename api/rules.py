@@ -1,7 +1,7 @@
 """Rules: written, read, changed and deleted by their owners; locked while their top-up runs (R7)."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
@@ -56,7 +56,13 @@ COUNT_MAX = 10_000
 
 _CHANGE = refusals(RuleUnknown, RuleLocked, VersionStale, VersionMissing)
 
-Account = Literal["funding", "trading"]
+Account = Annotated[
+    str,
+    Field(max_length=20),
+    WithJsonSchema({"type": "string", "enum": [kind.value for kind in AccountKind]}),
+]
+"""Read with the other terms, so that every wrong one is named at once."""
+
 SourceCode = Annotated[str, Field(max_length=20)]
 Sources = Annotated[
     list[SourceCode],
@@ -366,7 +372,7 @@ async def post_preview(
         rule = await read_rule(session, rule_id, bound_to=reader.owner_id)
         sight = await read_sight(session, _asked(rule))
     preview = preview_rule(
-        rule.terms, rule.state, balance=sight.balance, holdings=sight.holdings, cap=rule.cap
+        rule.terms, rule.state, balance=sight.known_balance, holdings=sight.holdings, cap=rule.cap
     )
     return await once.remember(answered(_preview_view(preview)))
 
@@ -422,7 +428,7 @@ def _asked(rule: RuleRecord) -> Asked:
 
 
 def _rule_view(rule: RuleRecord, sight: Sight) -> RuleView:
-    warnings = warn(rule.terms, balance=sight.balance, holdings=sight.holdings, cap=rule.cap)
+    warnings = warn(rule.terms, balance=sight.known_balance, holdings=sight.holdings, cap=rule.cap)
     waits_for_cap = rule.waiting_for is WaitingFor.CAP_PERIOD_END
     return RuleView(
         id=rule.id,

@@ -7,7 +7,8 @@ from fastapi import Depends, Header
 
 from api.wire import REQUIRED
 
-_VERSION = re.compile(r'(?:W/)?(?P<quote>"?)(?P<version>[0-9]{1,18})(?P=quote)', re.ASCII)
+_FORM = r'^(W/)?("[0-9]{1,18}"|[0-9]{1,18})$'
+_VERSION = re.compile(_FORM, re.ASCII)
 
 
 class VersionMissing(Exception):
@@ -28,7 +29,7 @@ def _wanted_version(
         str | None,
         Header(
             description="The rule's ETag, as it was read.",
-            json_schema_extra={"pattern": '^"[0-9]{1,18}"$', REQUIRED: True},
+            json_schema_extra={"pattern": _FORM, REQUIRED: True},
         ),
     ] = None,
 ) -> int:
@@ -42,7 +43,7 @@ def _wanted_version(
     if match is None:
         message = 'If-Match must be exactly one ETag of this rule, such as "3": read the rule again.'
         raise VersionForeign(message)
-    return int(match["version"])
+    return int(match[2].strip('"'))
 
 
 WantedVersion = Annotated[int, Depends(_wanted_version)]

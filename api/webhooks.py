@@ -51,12 +51,25 @@ Kinds = Annotated[
 ]
 
 
+URL = (
+    r"^https://([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?"
+    r"([/?][!\x22$-\[\]-~]*)?$"
+)
+"""How a URL is described; what reads it knows besides which hosts and ports may be written to."""
+
+
 class EndpointOrder(Body):
     """Where events of one owner are to be sent, and which. A public https URL, without user name and fragment."""
 
     owner_id: Id
     url: Annotated[
-        str, Field(min_length=1, max_length=URL_LENGTH_MAX, examples=["https://example.com/tidemark"])
+        str,
+        Field(
+            min_length=1,
+            max_length=URL_LENGTH_MAX,
+            examples=["https://example.com/tidemark"],
+            json_schema_extra={"pattern": URL},
+        ),
     ]
     events: Kinds | None = None
     description: Text | None = None

@@ -99,6 +99,18 @@ Amount = Annotated[
         }
     ),
 ]
+Holding = Annotated[
+    str,
+    Field(min_length=1, max_length=60),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 60,
+            "pattern": DECIMAL,
+            "description": "A plain decimal, zero too, with no more decimals than the asset has.",
+        }
+    ),
+]
 Asset = Annotated[
     str,
     Field(max_length=20),

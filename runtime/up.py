@@ -95,6 +95,7 @@ def _set_up(stack: Stack, notes: Notes) -> None:
         temporal_ui=addresses.temporal_ui,
         inbox=addresses.inbox,
         temporal=addresses.temporal,
+        database_url=stack.database_url(),
         pid=os.getpid(),
     )
     with closing(DevelopmentApi(addresses.api, key)) as api:

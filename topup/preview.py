@@ -45,17 +45,19 @@ def preview_rule(
     terms: Terms,
     state: RuleState,
     *,
-    balance: Money,
+    balance: Money | None,
     holdings: Sequence[Holding],
     cap: CapReached | None = None,
 ) -> Preview:
     """Reckon without moving anything. `cap`: the one that a top-up would pass now.
 
+    `balance` None: nobody knows it yet, so that nothing can be said of it (R8).
+
     `would_fire`: the rule is armed and the balance is below its threshold already, so that the next spend fires it.
     The rest supposes that the balance had just dropped below, whatever it is now.
     """
     plan = plan_draws(terms, holdings)
-    would_fire = state is RuleState.ARMED and balance < terms.threshold
+    would_fire = state is RuleState.ARMED and balance is not None and balance < terms.threshold
     warnings = warn(terms, balance=balance, holdings=holdings, cap=cap)
     if isinstance(plan, Plan):
         return Preview(would_fire, Outcome.COMPLETED, Reason.FULL, plan.draws, warnings)
@@ -98,17 +100,17 @@ def at_once_words(
 
 
 def warn(
-    terms: Terms, *, balance: Money, holdings: Sequence[Holding], cap: CapReached | None
+    terms: Terms, *, balance: Money | None, holdings: Sequence[Holding], cap: CapReached | None
 ) -> tuple[Caution, ...]:
     """What an owner should know before trusting the rule, as things stand."""
     return tuple(_warnings(terms, balance, holdings, cap))
 
 
 def _warnings(
-    terms: Terms, balance: Money, holdings: Sequence[Holding], cap: CapReached | None
+    terms: Terms, balance: Money | None, holdings: Sequence[Holding], cap: CapReached | None
 ) -> Iterator[Caution]:
-    after = balance + terms.amount
-    if after < terms.threshold:
+    after = None if balance is None else balance + terms.amount
+    if after is not None and after < terms.threshold:
         yield Caution(
             WarningCode.AMOUNT_BELOW_GAP,
             f"The amount would lift the balance to {after} only, below the threshold of {terms.threshold}.",

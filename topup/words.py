@@ -234,7 +234,9 @@ def _shortfall_cause(draw: DrawResult) -> str:
         case DrawStatus.SHORT:
             return f"{draw.asset} held less than at the check"
         case _:
-            return f"{draw.asset} gave nothing" + (f", as {_DRAW_REASONS[draw.reason]}" if draw.reason else "")
+            return f"{draw.asset} gave nothing" + (
+                f", as {_DRAW_REASONS[draw.reason]}" if draw.reason else ""
+            )
 
 
 def _given(draw: DrawResult) -> str:

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 ENDPOINT_LENGTH_MAX = 2000
+ENDPOINT = r"^https://[!-~]+$"
+POINT = r"^B[A-P][A-Za-z0-9_-]{85}={0,2}$"
+AUTH = r"^[A-Za-z0-9_-]{22}={0,2}$"
+"""How the address and the keys are described: 65 bytes of which the first is 4, and 16 bytes."""
 
 _PLAIN = re.compile(r"[\x21-\x7e]+", re.ASCII)
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}", re.ASCII)

@@ -17,6 +17,8 @@ from topup.waterfall import Holding
 
 Rates = Mapping[tuple[str, str], Fraction]
 _Available = Mapping[tuple[str, str, str], Money]
+_Balance = tuple[Money, bool]
+"""What a wallet holds, and whether anybody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ async def read_rates(session: AsyncSession) -> Rates:
     return {(asset, currency): Fraction(rate) for asset, currency, rate in rows}
 
 
-def _sight(asked: Asked, balance: Money, available: _Available, rates: Rates) -> Sight:
+def _sight(asked: Asked, told: _Balance, available: _Available, rates: Rates) -> Sight:
+    balance, known = told
     return Sight(
         balance=balance,
         holdings=tuple(
@@ -64,10 +67,11 @@ def _sight(asked: Asked, balance: Money, available: _Available, rates: Rates) ->
             )
             for asset in asked.sources
         ),
+        known=known,
     )
 
 
-async def _read_balances(session: AsyncSession, wallet_ids: Sequence[str]) -> dict[str, Money]:
+async def _read_balances(session: AsyncSession, wallet_ids: Sequence[str]) -> dict[str, _Balance]:
     """What each wallet holds: nothing where its ledger account has not been opened.
 
     For a wallet kept elsewhere, what was reported last, however old that is; nothing where nothing was reported yet.
@@ -82,10 +86,10 @@ async def _read_balances(session: AsyncSession, wallet_ids: Sequence[str]) -> di
     return {wallet.id: _balance(wallet, account, report) for wallet, account, report in rows}
 
 
-def _balance(wallet: Wallet, account: Account | None, report: BalanceReport | None) -> Money:
+def _balance(wallet: Wallet, account: Account | None, report: BalanceReport | None) -> _Balance:
     if wallet.kept == Kept.ELSEWHERE:
-        return Money(wallet.currency, report.balance if report else 0)
-    return Money(wallet.currency, account.posted - account.held if account else 0)
+        return Money(wallet.currency, report.balance if report else 0), report is not None
+    return Money(wallet.currency, account.posted - account.held if account else 0), True
 
 
 async def _read_available(session: AsyncSession, asked: Sequence[Asked]) -> _Available:

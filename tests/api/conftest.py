@@ -186,7 +186,7 @@ async def lasting_database(
 async def lasting(postgres_url: str, template: str, name: str) -> AsyncIterator[Database]:
     """A pool on a migrated database of this name, which lasts as long as the server does."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
         connection.execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
     database = Database.open(address(postgres_url, name), pool_size=10)
     yield database

@@ -26,6 +26,12 @@ class Program:
         """Let it do nothing until it is killed or goes on."""
         self.running.send_signal(signal.SIGSTOP)
 
+    async def finish(self) -> None:
+        """End it in good order, every line written; they are read when `serving` ends."""
+        self.running.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self.running.wait()
+
     async def kill(self) -> None:
         """End it by SIGKILL; it is gone when this returns."""
         self.running.kill()

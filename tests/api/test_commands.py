@@ -1,16 +1,14 @@
 """The commands of the API as programs: serving until told to stop, and looking after keys."""
 
-import asyncio
 import os
 import re
-import signal
 import socket
 from pathlib import Path
 
 import httpx2
 
 from api.__main__ import _listen
-from tests.api.programs import PATIENCE_SECONDS, environment, run, serving
+from tests.api.programs import environment, run, serving
 
 
 class TestListening:
@@ -80,9 +78,8 @@ class TestTheServer:
             async with httpx2.AsyncClient(base_url=program.url) as client:
                 alive = await client.get("/livez")
                 ready = await client.get("/readyz")
-            program.running.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                code = await program.running.wait()
+            await program.finish()
+            code = program.running.returncode
 
         assert alive.status_code == 200
         assert "server" not in alive.headers

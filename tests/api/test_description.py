@@ -18,7 +18,8 @@ from adapters.postgres.events import EventKind
 from api.authentication import OPEN_PATHS
 from api.cases import REFUSED
 from api.description import as_text
-from api.examples import UNTOLD
+from api.examples import CURSOR, FIELDS, UNTOLD
+from api.field_words import FIELD_WORDS
 from api.refusals import COMMON, REFUSALS
 from api.scopes import Scope
 from tests.api.conftest import build
@@ -120,6 +121,20 @@ class TestTheDescription:
 
     async def test_names_every_schema_as_people_do(self, document: Any) -> None:
         assert not [name for name in document["components"]["schemas"] if re.search(r"View|_", name)]
+
+    async def test_says_of_every_field_what_it_is(self, document: Any) -> None:
+        schemas = document["components"]["schemas"]
+        fields = {
+            f"{name}.{field}": kind.get("description", "")
+            for name, schema in schemas.items()
+            for field, kind in schema.get("properties", {}).items()
+        }
+
+        assert not [field for field, words in fields.items() if not words], (
+            "give them words in api/field_words.py"
+        )
+        assert fields["RuleOrder.threshold"].startswith("The line: ")
+        assert {name for name in FIELD_WORDS if "." in name} <= set(fields), "words that nobody reads"
 
     async def test_tells_of_no_other_errors_than_ours(self, document: Any) -> None:
         assert "ValidationError" not in json.dumps(document)
@@ -239,6 +254,47 @@ class TestEveryExample:
         untold = set(re.findall(rf"{UNTOLD}[ \w]*", json.dumps(document)))
 
         assert not untold, f"give these fields their part in api/examples.py: {untold}"
+
+
+FORMS: list[tuple[str, str, str, list[str], list[str]]] = [
+    ("pay", "Idempotency-Key", "", ["k", '"k"', 'k"', "x" * 255], ["", '""', '"', '"k', "ä", "a b", "x" * 256]),
+    ("edit_rule", "If-Match", "", ['"3"', 'W/"3"', "3"], ["", '"', '"3', '"x"', "*", '"1", "2"']),
+    ("list_rules", "after", "", [CURSOR], ["", "42", "YWZ0ZXI6", CURSOR + "="]),
+    ("stream_events", "after", "", ["2f1-9"], ["", "2f1", "2F1-9", CURSOR]),
+    ("stream_events", "Last-Event-Id", "", ["2f1-9"], ["", "2f1", "2F1-9", CURSOR]),
+    ("", "CapOrder", "amount", ["1", "0.5"], ["", "-1", "1e3", "1,000", "1" * 13]),
+    ("", "BacktestOrder", "assume_available", ["0", "0.5"], ["", "-1", "1e3", "1,000", "1" * 13]),
+    ("", "BrowserKeys", "p256dh", [FIELDS["p256dh"]], ["", "B" * 86, "A" * 87, "B" * 88, "+" * 87]),
+    ("", "BrowserKeys", "auth", [FIELDS["auth"], FIELDS["auth"] + "=="], ["", "A" * 21, "A" * 23]),
+    ("", "SubscriptionOrder", "endpoint", ["https://push.example/1"], ["", "https://", "http://a.example/", "x"]),
+    (
+        "", "EndpointOrder", "url",
+        ["https://a.example", "https://a.example:8443/b?c@d", "https://[2606:4700::1111]/", "https://8.8.8.8?q"],
+        ["", "https://", "http://a.example/", "https://a@b.example/", "https://a.example/#b", "https://a b/"],
+    ),
+]  # fmt: skip
+"""A parameter of an operation or a field of a schema, with what has its form and what has not."""
+
+
+class TestAForm:
+    @pytest.mark.parametrize(("operation", "name", "inner", "taken", "refused"), FORMS)
+    async def test_is_told_exactly_enough_to_make_up_a_value(
+        self, document: Any, operation: str, name: str, inner: str, taken: list[str], refused: list[str]
+    ) -> None:
+        schema = form_of(document, operation, name, inner)
+
+        assert [text for text in taken if not accepts(document, schema, text)] == []
+        assert [text for text in refused if accepts(document, schema, text)] == []
+
+
+def form_of(document: Any, operation: str, name: str, inner: str) -> Any:
+    """The schema of a parameter, of a field, or of the values of a field."""
+    if operation:
+        (found,) = [told for _, _, told in operations_of(document) if told["operationId"] == operation]
+        return next(taken["schema"] for taken in found["parameters"] if taken["name"] == name)
+    field = document["components"]["schemas"][name]["properties"][inner]
+    told = field["anyOf"][0] if "anyOf" in field else field
+    return told.get("additionalProperties", told)
 
 
 class TestTheWebhooks:

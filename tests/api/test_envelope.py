@@ -1,19 +1,38 @@
 """What surrounds every request: ids, sizes, media types, methods, careful headers, and problems in one shape."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import pytest_asyncio
 import structlog
 from fastapi import FastAPI
 from httpx2 import AsyncClient, Response
 from structlog.testing import capture_logs
 
 from adapters.postgres.database import Database
+from adapters.postgres.revisions import current_revision, newest_revision
 from api.bodies import BODY_BYTES_MAX
-from tests.api.conftest import TERMS, Caller, build, client_of
+from api.patience import Patience
+from api.scopes import Scope
+from tests.api.conftest import TERMS, Caller, build, client_of, make_key
 
 JSON = {"Content-Type": "application/json"}
+NO_KEY = "tm_" + "a" * 43
+ORIGIN = "https://app.example"
+CAREFUL = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 
 
 class TestARequest:
@@ -43,10 +62,17 @@ class TestARequest:
     async def test_is_answered_with_headers_that_keep_browsers_careful(self, nobody: AsyncClient) -> None:
         headers = (await nobody.get("/v1/rules", headers={"Origin": "https://evil.example"})).headers
 
-        assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Cache-Control"] == "no-store"
-        assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert {name: headers[name] for name in CAREFUL} == CAREFUL
+        assert "Strict-Transport-Security" not in headers
         assert "Access-Control-Allow-Origin" not in headers
+
+    async def test_is_answered_with_strict_transport_where_owners_come_by_https(
+        self, database: Database
+    ) -> None:
+        async with client_of(build(database, public_url="https://tidemark.example")) as client:
+            answers = [await client.get(path) for path in ("/livez", "/v1/rules", "/nowhere")]
+
+        assert {answer.headers["Strict-Transport-Security"] for answer in answers} == {"max-age=31536000"}
 
     async def test_that_breaks_something_is_told_so_without_any_inside(
         self, app: FastAPI, nobody: AsyncClient
@@ -143,72 +169,261 @@ class TestAPath:
         assert answer.json()["code"] == "method_not_allowed"
 
 
+async def endless() -> AsyncIterator[bytes]:
+    """A body that does not say how long it is, and is too long."""
+    for _ in range(BODY_BYTES_MAX // 1024 + 1):
+        yield b" " * 1024
+
+
+PAYMENT = {"wallet_id": "wallet_1", "amount": "1.00"}
+PAYING = {"method": "POST", "url": "/v1/ledger/payments", "headers": {"Idempotency-Key": "1"}}
+RULING = {"method": "POST", "url": "/v1/rules"}
+EDITING = {"method": "PATCH", "url": "/v1/rules/{rule}", "json": {"amount": "1"}}
+
 REFUSED: dict[str, tuple[int, str, dict[str, Any]]] = {
     "no key": (
         401,
         "unauthenticated",
         {"method": "GET", "url": "/v1/rules", "headers": {"Authorization": ""}},
     ),
+    "no scope": (
+        403,
+        "forbidden",
+        {"method": "GET", "url": "/v1/rules", "headers": {"Authorization": "Bearer {poor}"}},
+    ),
     "no path": (404, "not_found", {"method": "GET", "url": "/v1/nowhere"}),
     "no path at all": (404, "not_found", {"method": "GET", "url": "/nowhere"}),
     "a slash too many": (404, "not_found", {"method": "GET", "url": "/v1/rules/"}),
     "no such id": (404, "not_found", {"method": "GET", "url": "/v1/rules/rule_unknown"}),
+    "no such wallet": (404, "not_found", {**PAYING, "json": PAYMENT}),
     "no such method": (405, "method_not_allowed", {"method": "PATCH", "url": "/v1/wallets", "json": {}}),
     "an unheard of method": (405, "method_not_allowed", {"method": "BREW", "url": "/v1/rules"}),
+    "a second rule": (409, "rule_exists", {**RULING, "json": {"wallet_id": "{wallet}", **TERMS}}),
+    "an empty wallet": (
+        409,
+        "insufficient_balance",
+        {**PAYING, "json": {**PAYMENT, "wallet_id": "{wallet}"}},
+    ),
+    "a stale version": (412, "version_stale", {**EDITING, "headers": {"If-Match": '"7"'}}),
     "too large": (
         413,
         "too_large",
-        {"method": "POST", "url": "/v1/rules", "content": b" " * (BODY_BYTES_MAX + 1), "headers": JSON},
+        {**RULING, "content": b" " * (BODY_BYTES_MAX + 1), "headers": JSON},
     ),
-    "not JSON": (415, "media_type_unsupported", {"method": "POST", "url": "/v1/rules", "content": b"a=b"}),
-    "malformed": (
-        400,
-        "malformed",
-        {"method": "POST", "url": "/v1/rules", "content": b'{"a": }', "headers": JSON},
-    ),
-    "not UTF-8": (
-        400,
-        "malformed",
-        {"method": "POST", "url": "/v1/rules", "content": b'{"a": "\xff"}', "headers": JSON},
-    ),
-    "too deep": (
-        400,
-        "malformed",
-        {"method": "POST", "url": "/v1/rules", "content": b"[" * 100_000, "headers": JSON},
-    ),
-    "no field": (422, "invalid", {"method": "POST", "url": "/v1/rules", "json": {}}),
+    "too large in pieces": (413, "too_large", {**RULING, "content": endless, "headers": JSON}),
+    "not JSON": (415, "media_type_unsupported", {**RULING, "content": b"a=b"}),
+    "malformed": (400, "malformed", {**RULING, "content": b'{"a": }', "headers": JSON}),
+    "not UTF-8": (400, "malformed", {**RULING, "content": b'{"a": "\xff"}', "headers": JSON}),
+    "too deep": (400, "malformed", {**RULING, "content": b"[" * 100_000, "headers": JSON}),
+    "no field": (422, "invalid", {**RULING, "json": {}}),
+    "a number as an amount": (422, "invalid", {**PAYING, "json": {**PAYMENT, "amount": 1.5}}),
+    "an unknown field": (422, "invalid", {**PAYING, "json": {**PAYMENT, "memo": "x"}}),
     "a bad cursor": (422, "invalid", {"method": "GET", "url": "/v1/rules?after=x"}),
+    "a bad limit": (422, "invalid", {"method": "GET", "url": "/v1/rules?limit=0"}),
     "an unknown parameter": (422, "invalid", {"method": "GET", "url": "/v1/rules?page=1"}),
-    "no version": (428, "version_required", {"method": "DELETE", "url": "/v1/rules/rule_unknown"}),
+    "no version": (428, "version_required", EDITING),
     "no Idempotency-Key": (
         400,
         "idempotency_key_required",
-        {"method": "POST", "url": "/v1/ledger/payments", "json": {"wallet_id": "wallet_1", "amount": "1"}},
+        {"method": "POST", "url": "/v1/ledger/payments", "json": PAYMENT},
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Wall:
+    """The application, open to one origin, and what the requests to it name."""
+
+    client: AsyncClient
+    named: Mapping[str, str]
+
+    async def ask(self, asked: Mapping[str, Any]) -> tuple[Response, list[Any]]:
+        """The answer to a page of that origin, and the log lines."""
+        content = asked.get("content")
+        request = self._filled({**asked, "content": None}) | {
+            "content": content() if callable(content) else content
+        }
+        request["headers"] = {"Origin": ORIGIN, **request.get("headers", {})}
+        with capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+            answer = await self.client.request(**request)
+        return answer, lines
+
+    def _filled(self, value: Any) -> Any:
+        """The value with what it names in braces filled in."""
+        match value:
+            case str():
+                return re.sub(r"{(\w+)}", lambda found: self.named[found[1]], value)
+            case dict():
+                return {name: self._filled(item) for name, item in value.items()}
+            case _:
+                return value
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def wall(lasting_database: Database) -> AsyncIterator[Wall]:
+    """A wall in front of one wallet with its rule, for refusals, which change nothing."""
+    app = build(lasting_database, cors_origins=ORIGIN)
+    async with client_of(app, await make_key(lasting_database, [*Scope])) as client:
+        caller = Caller(client, lasting_database)
+        wallet_id = await caller.open_wallet()
+        rule = await caller.create_rule(wallet_id)
+        poor = await make_key(lasting_database, [Scope.WALLETS_READ])
+        yield Wall(client, {"wallet": wallet_id, "rule": rule["id"], "poor": poor})
+
+
+def refused_whole(answer: Response, lines: Sequence[Mapping[str, Any]], *, status: int, code: str) -> bool:
+    """Whether a refusal has all that every refusal has: one shape, one id in three places, careful headers."""
+    problem = answer.json()
+    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert {"type", "title", "detail"} <= set(problem)
+    (line,) = [line for line in lines if line["event"] == "request.answered"]
+    assert problem["request_id"] == answer.headers["X-Request-Id"] == line["request_id"]
+    assert line["status"] == status
+    assert {name: answer.headers[name] for name in CAREFUL} == CAREFUL
+    return True
 
 
 class TestARefusal:
     @pytest.mark.parametrize("why", REFUSED)
     async def test_is_a_problem_with_the_id_that_its_answer_and_its_log_line_carry(
-        self, steady: Caller, why: str
+        self, wall: Wall, why: str
     ) -> None:
         status, code, asked = REFUSED[why]
-        with capture_logs([structlog.contextvars.merge_contextvars]) as lines:
-            answer = await steady.client.request(**asked)
+        answer, lines = await wall.ask(asked)
 
-        problem = answer.json()
-        assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
-        assert answer.headers["Content-Type"] == "application/problem+json"
-        assert {"type", "title", "detail"} <= set(problem)
-        (line,) = [line for line in lines if line["event"] == "request.answered"]
-        assert problem["request_id"] == answer.headers["X-Request-Id"] == line["request_id"]
-        assert line["status"] == status
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert refused_whole(answer, lines, status=status, code=code)
+        assert (status == 405) == ("Allow" in answer.headers)
+
+    @pytest.mark.parametrize("why", REFUSED)
+    async def test_can_be_read_by_a_page_of_a_named_origin(self, wall: Wall, why: str) -> None:
+        answer, _ = await wall.ask(REFUSED[why][2])
+
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert answer.headers["Vary"] == "Origin"
+
+    async def test_for_asking_too_often_says_when_to_ask_again(self, database: Database) -> None:
+        app = build(database, cors_origins=ORIGIN, rate_limit_unauthenticated="1/minute")
+        async with client_of(app) as client:
+            wall = Wall(client, {})
+            await wall.ask({"method": "GET", "url": "/v1/rules"})
+            answer, lines = await wall.ask({"method": "GET", "url": "/v1/rules"})
+
+        assert refused_whole(answer, lines, status=429, code="rate_limited")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+    @pytest.mark.parametrize(("path", "code"), [("/v1/rules", "unavailable"), ("/readyz", "not_ready")])
+    async def test_for_a_database_out_of_reach_says_when_to_ask_again(
+        self, tmp_path: Path, path: str, code: str
+    ) -> None:
+        database = Database.open(f"postgresql://nobody@/nothing?host={tmp_path}", pool_size=2)
+        async with client_of(build(database, cors_origins=ORIGIN), NO_KEY) as client:
+            answer, lines = await Wall(client, {}).ask({"method": "GET", "url": path})
+        await database.close()
+
+        assert refused_whole(answer, lines, status=503, code=code)
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+    async def test_has_words_of_our_own_for_each_field(self, wall: Wall) -> None:
+        fault = {"owner_id": 5, "account": "x", "asset": "USDT", "fault": "x", "times": 1.5}
+        asked: list[dict[str, Any]] = [
+            {"method": "GET", "url": "/v1/rules?limit=x"},
+            {"method": "GET", "url": "/v1/rules?limit=1.5"},
+            {"method": "GET", "url": "/v1/top-ups?outcome=x&state=x"},
+            {"method": "GET", "url": "/v1/webhook-endpoints/endpoint_1/deliveries?status=x"},
+            {"method": "POST", "url": "/v1/balance-events", "json": {"events": []}},
+            {"method": "PUT", "url": "/v1/ledger/faults", "json": fault},
+        ]
+        problems = [problem for one in asked for problem in (await wall.ask(one))[0].json()["errors"]]
+
+        words = {problem["pointer"]: problem["message"] for problem in problems}
+        assert words["/query/limit"] == "must be a whole number"
+        assert words["/query/outcome"] == "must be 'completed', 'partial', 'failed' or 'not_needed'"
+        assert words["/events"] == "must have at least 1 item"
+        assert words["/owner_id"] == 'must be a string such as "5", not the number 5'
+        assert len(problems) == 10
+        assert all(message.startswith(("must ", "is ")) for message in words.values()), words
+
+
+@dataclass(slots=True)
+class Wire:
+    """A way to the database that can be cut without anybody being told: what is sent arrives nowhere."""
+
+    socket_path: str
+    passing: asyncio.Event
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry what one connection sends, both ways, until either end is closed."""
+        server_reader, server_writer = await asyncio.open_unix_connection(self.socket_path)
+        ways = (self._pass_on(reader, server_writer), self._pass_on(server_reader, writer))
+        await asyncio.gather(*ways, return_exceptions=True)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            while piece := await reader.read(65536):
+                await self.passing.wait()
+                writer.write(piece)
+                await writer.drain()
+
+
+@asynccontextmanager
+async def cuttable(database_url: str) -> AsyncIterator[tuple[Database, asyncio.Event]]:
+    """The database by way of such a wire, and the event that lets it pass what is sent."""
+    parts = urlsplit(database_url)
+    (folder,) = parse_qs(parts.query)["host"]
+    wire = Wire(f"{folder}/.s.PGSQL.5432", asyncio.Event())
+    wire.passing.set()
+    async with await asyncio.start_server(wire.carry, "127.0.0.1", 0) as relay:
+        host, port = relay.sockets[0].getsockname()
+        database = Database.open(f"postgresql://{parts.username}@{host}:{port}{parts.path}", pool_size=1)
+        yield database, wire.passing
+        wire.passing.set()
+        await database.close()
+
+
+class TestAnAnswerThatDoesNotBegin:
+    async def test_for_a_database_that_keeps_silent_is_broken_off_and_told_as_unavailable(
+        self, database_url: str, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("api.app.PATIENCE_SECONDS", 0.2)
+        key = caller.client.headers["Authorization"].removeprefix("Bearer ")
+        async with (
+            cuttable(database_url) as (database, passing),
+            client_of(build(database, cors_origins=ORIGIN), key) as client,
+        ):
+            assert await current_revision(database) == newest_revision()
+            passing.clear()
+            answer, lines = await Wall(client, {}).ask({"method": "GET", "url": "/v1/rules"})
+            passing.set()
+            assert await current_revision(database) == newest_revision()
+
+        assert refused_whole(answer, lines, status=503, code="unavailable")
+        assert int(answer.headers["Retry-After"]) > 0
+
+    async def test_is_not_what_a_slow_caller_or_a_long_stream_is(self) -> None:
+        pieces, sent = 5, []
+
+        async def echo(_scope: Any, receive: Any, send: Any) -> None:
+            for _ in range(pieces):
+                await send(await receive())
+
+        async def pause() -> Any:
+            await asyncio.sleep(0.1)
+            return {}
+
+        async def keep(message: Any) -> None:
+            await asyncio.sleep(0.1)
+            sent.append(message)
+
+        await Patience(echo, seconds=0.05)({"type": "http"}, pause, keep)
+
+        assert len(sent) == pieces
 
 
 PREFLIGHT = {
-    "Origin": "https://app.example",
+    "Origin": ORIGIN,
     "Access-Control-Request-Method": "POST",
     "Access-Control-Request-Headers": "authorization,content-type",
 }
@@ -264,6 +479,7 @@ class TestAPageOfAnotherOrigin:
 
         assert preflight.status_code == 401
         assert allowing(preflight) | allowing(answer) == set()
+        assert preflight.headers["Vary"] == answer.headers["Vary"] == "Origin"
 
 
 class TestTheDevelopmentSwitch:

@@ -417,6 +417,31 @@ class TestAPlace:
         assert in_query.json()["errors"][0]["pointer"] == "/query/after"
         assert in_header.json()["errors"][0]["pointer"] == "/header/last-event-id"
 
+    @pytest.mark.parametrize("token", ["nonsense", ""])
+    async def test_that_was_never_given_out_is_refused_beside_one_that_was_too(
+        self, listening: Listening, caller: Caller, token: str
+    ) -> None:
+        owner_id = await caller.register_owner()
+        async with listening.listen(caller, owner_id=owner_id) as stream:
+            await stream.next()
+
+        answers = [
+            await caller.client.get(
+                "/v1/events",
+                params={"owner_id": owner_id, "after": in_query},
+                headers={"Last-Event-ID": in_header},
+            )
+            for in_query, in_header in ((token, stream.last_id), (stream.last_id, token), (token, token))
+        ]
+
+        named = [[error["pointer"] for error in answer.json()["errors"]] for answer in answers]
+        assert [answer.status_code for answer in answers] == [422, 422, 422]
+        assert named == [
+            ["/query/after"],
+            ["/header/last-event-id"],
+            ["/header/last-event-id", "/query/after"],
+        ]
+
     async def test_whose_events_are_no_longer_kept_is_refused_saying_what_to_do(
         self, listening: Listening, caller: Caller
     ) -> None:

@@ -25,7 +25,7 @@ class TestAMoneyRequestWithoutKey:
 
 
 class TestAKey:
-    @pytest.mark.parametrize("key", ["", " ", "x" * 256, "a b", "ä", '""'])
+    @pytest.mark.parametrize("key", ["", " ", "x" * 256, "a b", "ä", '""', '"', '"a', f'"{"x" * 254}"'])
     async def test_that_cannot_be_used_is_refused(self, steady: Caller, key: str) -> None:
         answer = await steady.client.post(
             "/v1/owners",

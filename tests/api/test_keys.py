@@ -201,6 +201,7 @@ class TestAKeyIsWrittenDownNowhere:
             AsyncClient(base_url=program.url, trust_env=False) as client,
         ):
             answers = await ask_with_keys_everywhere(client, valid)
+            await program.finish()
 
         statuses = [answer.status_code for answer in answers]
         assert {200, 400, 401, 404, 405, 412, 415, 422, 500} <= set(statuses), statuses

@@ -9,6 +9,7 @@ from adapters.postgres.database import Database
 from adapters.postgres.ledger import LedgerAccounts
 from adapters.postgres.tables import Entry, Rule
 from tests.api.conftest import Caller, Json
+from tests.api.test_balance_events import event, open_elsewhere
 from topup.waterfall import Plan, plan_draws
 
 
@@ -145,3 +146,22 @@ class TestWhetherItWouldFire:
         await scene.caller.judge()
 
         assert (await scene.preview())["would_fire"] is False
+
+
+class TestThePreviewOfAWalletThatNobodyHasReportedYet:
+    @pytest.mark.rule("R8")
+    @pytest.mark.rule("R11")
+    async def test_says_nothing_that_depends_on_its_balance(self, caller: Caller) -> None:
+        wallet_id = await open_elsewhere(caller)
+        rule = await caller.create_rule(wallet_id, threshold="50", amount="10")
+
+        unknown = (await caller.post(f"/v1/rules/{rule['id']}/preview")).json()
+        await caller.post("/v1/balance-events", event(wallet_id, 1, "10"))
+        known = (await caller.post(f"/v1/rules/{rule['id']}/preview")).json()
+
+        assert (unknown["would_fire"], known["would_fire"]) == (False, True)
+        gap = "amount_below_gap"
+        assert [gap in [warning["code"] for warning in told["warnings"]] for told in (unknown, known)] == [
+            False,
+            True,
+        ]

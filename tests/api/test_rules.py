@@ -113,6 +113,10 @@ class TestCreatingARule:
             ({"amount": "1000000000001"}, ["/amount"]),
             ({"threshold": "x", "amount": "y"}, ["/threshold", "/amount"]),
             ({"account": "savings"}, ["/account"]),
+            (
+                {"threshold": "0", "amount": "-1", "account": "x" * 20, "sources": ["USDT", "USDT"]},
+                ["/threshold", "/amount", "/account", "/sources/1"],
+            ),
             ({"enabled": "yes"}, ["/enabled"]),
             ({"wallet_id": 5}, ["/wallet_id"]),
         ],

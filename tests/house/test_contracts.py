@@ -1,8 +1,11 @@
 """A contract that cannot fail is no contract: each is broken once on purpose, in a copy."""
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,9 @@ PLANTED = [
     ("Each floor rests on the floors below", {"api/planted.py": "import starter"}),
     ("The story cannot reach the world, by any path", {"activities/messages.py": "import httpx2"}),
     ("The story cannot reach the world, by any path", {"workflows/ids.py": "import sqlmodel"}),
+    ("The story cannot reach the world, by any path", {"activities/messages.py": "import standardwebhooks"}),
     ("The rules are plain Python", {"topup/keys.py": "import pydantic"}),
+    ("The rules are plain Python", {"topup/keys.py": "import prometheus_client"}),
     ("Adapters know the ports, not the deeds", {"adapters/postgres/ids.py": "import activities.draw"}),
     ("Adapters do not know each other", {"adapters/notify/planted.py": "import adapters.postgres.ids"}),
     ("Rows stay in the cellar", {"api/planted.py": "import adapters.postgres.tables"}),
@@ -58,6 +63,52 @@ class TestTheContracts:
         for name, text in before.items():
             (copy / name).unlink() if text is None else (copy / name).write_text(text)
         assert any(said.startswith(contract) for said in broken), broken
+
+
+# What a closed room may use of the dependencies after all, and why.
+ALLOWED = {
+    "story": {
+        "pydantic": "what travels through Temporal is written and read by it; it reaches nothing",
+        "temporalio": "the story is told in its words, and the worker keeps it in a sandbox",
+    },
+    "plain": {},
+}
+
+
+def dependencies() -> set[str]:
+    """The packages that run in production, by the names under which they are imported."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {re.split(r"[\[=<>~! ]", line, maxsplit=1)[0].lower() for line in project["dependencies"]}
+    imported = packages_distributions()
+    found = {
+        package: {
+            name for name, sources in imported.items() if package in {canonical(one) for one in sources}
+        }
+        for package in named
+    }
+    assert all(found.values()), found
+    return {name for names in found.values() for name in names if not name.startswith("_")}
+
+
+def canonical(name: str) -> str:
+    """The name of a package as the list of dependencies writes it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def forbidden(contract: str) -> set[str]:
+    """What the contract of this id forbids."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    (found,) = [one for one in tools["importlinter"]["contracts"] if one["id"] == contract]
+    return set(found["forbidden_modules"])
+
+
+class TestTheClosedRooms:
+    @pytest.mark.parametrize("contract", ALLOWED)
+    def test_are_closed_to_every_dependency_but_those_allowed_with_a_reason(self, contract: str) -> None:
+        allowed = set(ALLOWED[contract])
+
+        assert dependencies() - forbidden(contract) == allowed
+        assert not forbidden(contract) & allowed
 
 
 class TestTheSignsOnTheDoors:

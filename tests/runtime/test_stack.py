@@ -40,7 +40,7 @@ def stack(home: Path, said: list[str]) -> Iterator[Stack]:
         yield started
 
 
-def eventually(is_so: Callable[[], bool], *, seconds: float = 30) -> None:
+def eventually(is_so: Callable[[], bool], *, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline

@@ -75,6 +75,14 @@ def get(notes: dict[str, Any], path: str) -> dict[str, Any]:
     return found
 
 
+def make_key(notes: dict[str, Any], *arguments: str) -> str:
+    """A key made as the documents say, by the command and with the address that the notes hold."""
+    command = [sys.executable, "-m", "api", "keys", "create", "--name", "mine", *arguments]
+    env = {**os.environ, "TIDEMARK_DATABASE_URL": notes["database_url"]}
+    made = subprocess.run(command, cwd=CHECKOUT, env=env, capture_output=True, text=True, check=True)
+    return made.stdout.splitlines()[-1]
+
+
 def recorded(home: Path) -> list[Identity]:
     entries = json.loads((home / "children.json").read_text())
     return [Identity(entry["pid"], entry["started"], entry["command"]) for entry in entries]
@@ -88,6 +96,8 @@ class TestUp:
             notes = read_object(home / "dev.json")
             wallet = get(notes, f"/v1/wallets/{notes['wallet_id']}")
             rule = get(notes, f"/v1/rules/{notes['rule_id']}")
+            own_key = make_key(notes, "--scopes", "wallets:read", "--owner", notes["owner_id"])
+            seen = get({**notes, "api_key": own_key}, "/v1/wallets")
 
             program.send_signal(signal.SIGINT)
             heard = listen(program, "Stopped.")
@@ -96,6 +106,7 @@ class TestUp:
         assert (home / "dev.json").stat().st_mode & 0o777 == 0o600
         assert notes["pid"] == program.pid
         assert wallet["balance"] == "80.00"
+        assert seen["data"] == [wallet]
         assert (rule["threshold"], rule["amount"], rule["state"]) == ("50.00", "100.00", "armed")
         assert program.returncode == 0
         order = [line.split()[1] for line in heard if line.startswith("Stopping ")]
