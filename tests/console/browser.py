@@ -220,11 +220,13 @@ async def windows_of(browser: Browser, origin: str) -> AsyncIterator[OpenWindow]
         opened.append((context, window))
         return window
 
-    yield open_window
-    for context, _ in opened:
-        await context.close()
+    try:
+        yield open_window
+    finally:
+        for context, _ in opened:
+            await context.close()
     troubles = [trouble for _, window in opened for trouble in window.unexpected()]
-    assert troubles == [], "something went wrong in the browser"
+    assert troubles == [], f"something went wrong in the browser: {troubles}"
 
 
 async def assert_accessible(page: Page) -> None:
@@ -237,4 +239,5 @@ async def assert_accessible(page: Page) -> None:
 
 async def assert_fits(page: Page) -> None:
     """Hold the page to its window's width: nothing to scroll sideways."""
-    assert await page.evaluate(_OVERFLOW) == []
+    overflowing = await page.evaluate(_OVERFLOW)
+    assert overflowing == [], overflowing
