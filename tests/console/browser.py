@@ -19,6 +19,7 @@ from playwright.async_api import (
     Request,
     Response,
     async_playwright,
+    expect,
 )
 
 from console.visitors import COOKIE
@@ -189,6 +190,7 @@ Playwright's options of a context, such as `locale="de-DE"`."""
 async def start_chromium(program: Path) -> AsyncIterator[Browser]:
     """One Chromium for many tests."""
     arguments = [*_ARGUMENTS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=program, args=arguments, timeout=PATIENCE_MS * 2
