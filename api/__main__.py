@@ -1,4 +1,4 @@
-"""The API's commands: `python -m api` serves, `... keys` looks after its keys, `... describe` prints what it offers."""
+"""The API's commands: `python -m api` serves, `... keys` and `... links` look after who may come, `... describe`."""
 
 import argparse
 import asyncio
@@ -19,6 +19,7 @@ from adapters.postgres.database import Database
 from api.app import build_app
 from api.description import as_text
 from api.keys import add_key_commands, run_key_command
+from api.registration_links import add_link_commands, run_link_command
 from api.streams import Streams
 from runtime.lifeline import watch_lifeline
 from runtime.logs import configure_logs
@@ -28,7 +29,7 @@ from runtime.temporal import TemporalSettingsInvalid, connect
 _BACKLOG = 2048
 _GRACE_SECONDS = 10
 _HEALTH_PATIENCE = timedelta(seconds=2)
-_KEYS_POOL_SIZE = 1
+_COMMAND_POOL_SIZE = 1
 
 _log = structlog.get_logger(__name__)
 
@@ -79,8 +80,8 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{invalid}\n")
         return 2
     configure_logs(log_format=settings.log_format, log_level=settings.log_level)
-    if asked.room == "keys":
-        return asyncio.run(_look_after_keys(asked, settings))
+    if asked.room in ("keys", "links"):
+        return asyncio.run(_look_after(asked, settings))
     watch_lifeline()
     return asyncio.run(_serve(settings))
 
@@ -91,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     rooms.add_parser("describe", help="print the description of the API, OpenAPI 3.1; it needs no settings")
     keys = rooms.add_parser("keys", help="look after the API keys")
     add_key_commands(keys.add_subparsers(dest="command", required=True))
+    links = rooms.add_parser("links", help="make links by which people register for the pages")
+    add_link_commands(links.add_subparsers(dest="command", required=True))
     return parser
 
 
@@ -162,12 +165,14 @@ async def _describe() -> str:
     return as_text(app.openapi())
 
 
-async def _look_after_keys(asked: argparse.Namespace, settings: Settings) -> int:
-    database = Database.open(settings.database_url, pool_size=_KEYS_POOL_SIZE)
+async def _look_after(asked: argparse.Namespace, settings: Settings) -> int:
+    database = Database.open(settings.database_url, pool_size=_COMMAND_POOL_SIZE)
     try:
+        if asked.room == "links":
+            return await run_link_command(asked, database, public_url=settings.public_url)
         return await run_key_command(asked, database)
     except SQLAlchemyError as out_of_reach:
-        _log.debug("keys.refused", error=str(out_of_reach))
+        _log.debug("command.refused", error=str(out_of_reach))
         sys.stderr.write(
             "The database cannot be reached or is not up to date: check TIDEMARK_DATABASE_URL, then run "
             "`python -m adapters.postgres upgrade`.\n"

@@ -25,6 +25,7 @@ from api import (
     owners,
     push_subscriptions,
     reference,
+    registration_links,
     rules,
     top_ups,
     wallets,
@@ -137,8 +138,8 @@ def _layers(settings: Settings, database: Database, measures: Measures, limits: 
 def _routers(settings: Settings) -> tuple[APIRouter, ...]:
     """All routes; the switch that makes draws fail exists in development only."""
     rooms = (
-        owners, wallets, ledger, balance_events, rules, backtest, top_ups, events, webhooks, push_subscriptions,
-        health,
+        owners, registration_links, wallets, ledger, balance_events, rules, backtest, top_ups, events, webhooks,
+        push_subscriptions, health,
     )  # fmt: skip
     routers = tuple(room.router for room in rooms)
     measures = metrics.open_router if settings.metrics_open else metrics.router

@@ -125,6 +125,11 @@ def needs(scope: Scope, *, unbound: bool = False) -> Callable[..., KeyHolder]:
     return holder_with_scope
 
 
+def key_of(request: Request) -> str:
+    """The key of a caller who is known by it. Nothing is to keep it."""
+    return _key_in(request.headers.get("authorization"))
+
+
 def author_of(holder: KeyHolder) -> Author:
     """The holder, as the history of a rule names them."""
     return Author(name=f"{holder.name} ({holder.id})", bound_to=holder.owner_id)

@@ -188,6 +188,10 @@ MODELS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             },
         },
         "Revision": {"change": "edited", "confirmation": None},
+        "RegistrationLink": {
+            "url": "https://pay.example.com/join/Qm9hdHMgcmlzZSB3aXRoIHRoZSB0aWRlLCBhbHdheXM",
+            "expires_at": "2026-01-16T09:30:00Z",
+        },
         "Rule": {
             "id": RULE_ID,
             "sources": _RANKED,

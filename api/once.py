@@ -27,6 +27,8 @@ _KEY = re.compile(KEY_FORM, re.ASCII)
 _ERROR_FROM = 400
 
 Deed = Callable[[AsyncSession], Awaitable[Answer]]
+Reveal = Callable[[Answer], Answer]
+"""Puts a secret into an answer that goes out; what is kept of it has none."""
 
 
 class KeyMissing(ValueError):
@@ -47,7 +49,14 @@ class Once:
         self._route = f"{request.method} {request.url.path}"
         self._holder: KeyHolder | None = getattr(request.state, "holder", None)
 
-    async def answer(self, deed: Deed, *, body: BaseModel | None = None, wakes: bool = False) -> Response:
+    async def answer(
+        self,
+        deed: Deed,
+        *,
+        body: BaseModel | None = None,
+        wakes: bool = False,
+        reveal: Reveal = lambda answer: answer,
+    ) -> Response:
         """Do the deed, or give the answer it got before under this key and body.
 
         What the deed raises leaves no trace, so the request can be sent again with the same key; what it returns,
@@ -57,12 +66,12 @@ class Once:
         async with self._database.commit() as session:
             first = await claim_key(session, asked) if asked else None
             if first is not None:
-                return _respond(first, replayed=True)
+                return _respond(reveal(first), replayed=True)
             answer = await deed(session)
             if asked:
                 await keep_answer(session, asked, answer)
         woken = self._database if wakes and answer.status < _ERROR_FROM else None
-        return _respond(answer, wakes=woken)
+        return _respond(reveal(answer), wakes=woken)
 
     async def remember(self, answer: Answer, *, body: BaseModel | None = None) -> Response:
         """Keep an answer that has been found already, or give the first one under this key."""

@@ -224,10 +224,10 @@ async def _words(session: AsyncSession, record: ConfirmationRecord, owner_id: st
 
 
 def _over(request: Request, record: ConfirmationRecord) -> Response:
-    if record.used_at is not None:
-        return _refused(request, record, HTTPStatus.CONFLICT, _USED)
-    expired = record.intent.expires_at <= datetime.now(UTC)
-    return _refused(request, record, HTTPStatus.GONE, _EXPIRED if expired else _USED)
+    """The page of one whose time is over, or else was used, if only by a twin of this very request."""
+    if record.used_at is None and record.intent.expires_at <= datetime.now(UTC):
+        return _refused(request, record, HTTPStatus.GONE, _EXPIRED)
+    return _refused(request, record, HTTPStatus.CONFLICT, _USED)
 
 
 def _refused(request: Request, record: ConfirmationRecord, status: HTTPStatus, message: str) -> Response:

@@ -11,6 +11,7 @@ KEY_SCOPES = "admin,rules:read,rules:write,wallets:read,events:write"
 KEY_NAME = "development"
 
 OWNER = {"name": "Ada Demo", "email": "ada@example.com"}
+OPERATOR = "Demo operator"
 CURRENCY = "USDT"
 WALLET_BALANCE = "80.00"
 FUNDING = (("USDT", "60.00"), ("USDC", "500.00"), ("BTC", "0.01"))

@@ -241,6 +241,15 @@ class Stack:
         )
         return made.strip().splitlines()[-1].strip()
 
+    def create_links(self, *, owner_id: str, operator: str) -> tuple[str, ...]:
+        """Make links by which this owner and this operator register for the pages; none for who has a passkey."""
+        made = run_program(
+            ["api", "links", "create", "--owner", owner_id, "--operator", operator, "--unless-registered"],
+            self.environment(),
+            seconds=_COMMAND_SECONDS,
+        )
+        return tuple(made.strip().splitlines())
+
     def wait_until_failed(self) -> str:
         """Wait until the stack cannot go on, and say why; returns empty words when it is stopped."""
         while not self._stopping.is_set():

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,6 +19,7 @@ from runtime.first_start import (
     CURRENCY,
     KEY_NAME,
     KEY_SCOPES,
+    OPERATOR,
     RULE,
     SPENT,
     DevelopmentApi,
@@ -91,6 +92,7 @@ def _set_up(stack: Stack, notes: Notes) -> None:
     key = _working_key(stack, notes)
     notes.note(
         api=addresses.api,
+        pages=addresses.pages,
         api_key=key,
         temporal_ui=addresses.temporal_ui,
         inbox=addresses.inbox,
@@ -102,7 +104,8 @@ def _set_up(stack: Stack, notes: Notes) -> None:
         _forget_missing(api, notes)
         make_demo_owner(api, notes.known, remember=lambda name, made: notes.note(**{name: made}))
         wallet = api.find(f"/v1/wallets/{notes.known['wallet_id']}") or {}
-    say(welcome(stack, notes.known, balance=str(wallet.get("balance", "?"))))
+    links = stack.create_links(owner_id=notes.known["owner_id"], operator=OPERATOR)
+    say(welcome(stack, notes.known, balance=str(wallet.get("balance", "?")), links=links))
 
 
 def _working_key(stack: Stack, notes: Notes) -> str:
@@ -123,19 +126,25 @@ def _forget_missing(api: DevelopmentApi, notes: Notes) -> None:
             notes.known.pop(name, None)
 
 
-def welcome(stack: Stack, known: dict[str, Any], *, balance: str) -> str:
+def welcome(stack: Stack, known: dict[str, Any], *, balance: str, links: Sequence[str]) -> str:
     """Write the block a new user reads: where everything is, one payment to send, and where to look then."""
     addresses = stack.addresses
     wallet_id = known["wallet_id"]
     query = quote(f'TidemarkWallet="{wallet_id}"')
+    ways_in = "\n".join(f"  {line}" for line in links)
     runs = f"{addresses.temporal_ui}/namespaces/default/workflows?query={query}"
     return f"""
 Tidemark is running. Ctrl-C stops it.
 
+  Pages             {addresses.pages}
   API               {addresses.api}
   Inbox             {addresses.inbox}
   Temporal Web UI   {addresses.temporal_ui}
   Development key   {known["api_key"]}
+
+Owners see their wallet at the pages, operators all of them. People sign in there with a passkey:
+
+{ways_in}
 
 Ada Demo's Pay wallet holds {balance} {CURRENCY}. When it falls below {RULE["threshold"]}, Tidemark moves
 {RULE["amount"]} into it from her funding account: USDT first, then USDC, then BTC. Spend {SPENT} from it:
@@ -147,6 +156,7 @@ Ada Demo's Pay wallet holds {balance} {CURRENCY}. When it falls below {RULE["thr
     -d '{{"wallet_id": "{wallet_id}", "amount": "{SPENT}"}}'
 
 Then look at
+  the pages    {addresses.pages}/wallets/{wallet_id}
   the wallet   curl -H "Authorization: Bearer {known["api_key"]}" {addresses.api}/v1/wallets/{wallet_id}
   the mail     {addresses.inbox}
   the run      {runs}

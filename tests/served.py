@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator
 import uvicorn
 from fastapi import FastAPI
 
+PATIENCE_SECONDS = 30
+"""How long an answer may take where many tests run at once."""
+
 
 @contextlib.asynccontextmanager
 async def serve(app: FastAPI) -> AsyncIterator[str]:

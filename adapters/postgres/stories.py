@@ -8,12 +8,15 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.messages import Checked, Covered, Recovered, Uncovered
+from adapters.postgres.deliveries import Channel
 from adapters.postgres.history import TopUpRecord, read_top_up
 from adapters.postgres.tables import DeliveryRow, TopUpRow
 from topup.outcome import Ending
 from topup.steps import Seen, Story, Told, ToldState
 from topup.waterfall import Plan, Shortfall
 from topup.words import Notice
+
+_CHANNELS = list(Channel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,6 @@ def _seen(checked: Mapping[str, Any] | None) -> Seen | None:
 
 
 async def _told(session: AsyncSession, top_up_id: str) -> list[Told]:
-    statement = select(DeliveryRow).where(col(DeliveryRow.top_up_id) == top_up_id)
-    rows = await session.exec(statement.order_by(col(DeliveryRow.created_at), col(DeliveryRow.id)))
-    return [Told(Notice(row.kind), row.channel, ToldState(row.status), row.attempts) for row in rows]
+    rows = await session.exec(select(DeliveryRow).where(col(DeliveryRow.top_up_id) == top_up_id))
+    told = [Told(Notice(row.kind), row.channel, ToldState(row.status), row.attempts) for row in rows]
+    return sorted(told, key=lambda one: (one.notice is Notice.ENDED, _CHANNELS.index(Channel(one.channel))))

@@ -91,6 +91,13 @@ class TestARequest:
         assert "secret" not in answer.text
         assert "request.broken" in [line["event"] for line in lines]
 
+    async def test_is_logged_with_its_status_as_a_number(self, nobody: AsyncClient) -> None:
+        with capture_logs() as lines:
+            await nobody.get("/", headers={"Host": "localhost:8080"})
+
+        (line,) = [line for line in lines if line["event"] == "request.answered"]
+        assert repr(line["status"]) == "303"
+
 
 class TestABody:
     async def test_that_is_not_json_is_refused_naming_what_is_wrong(self, steady: Caller) -> None:

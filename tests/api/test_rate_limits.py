@@ -165,7 +165,21 @@ class TestAStranger:
             await stranger.get(path) for path in ("/v1/openapi.json", "/nowhere", "/", "/v1/openapi.json")
         ]
 
-        assert [answer.status_code for answer in answers] == [200, 404, 404, 429]
+        assert [answer.status_code for answer in answers] == [200, 404, 307, 429]
+
+    async def test_is_counted_at_the_pages_with_the_same_quota(self, stranger: AsyncClient) -> None:
+        answers = [await stranger.get("/sign-in", headers={"Host": "localhost:8080"}) for _ in range(5)]
+        page = answers[4]
+
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+        assert page.headers["Content-Type"].startswith("text/html")
+        assert "Wait a minute" in page.text
+        assert (await stranger.get("/v1/openapi.json")).status_code == 429
+
+    async def test_is_not_counted_for_what_a_page_is_made_of(self, stranger: AsyncClient) -> None:
+        answers = [await stranger.get("/static/tidemark.css") for _ in range(10)]
+
+        assert {answer.status_code for answer in answers} == {200}
 
 
 class TestHealth:

@@ -19,6 +19,7 @@ from playwright.async_api import (
     Request,
     Response,
     async_playwright,
+    expect,
 )
 
 from console.visitors import COOKIE
@@ -189,6 +190,7 @@ Playwright's options of a context, such as `locale="de-DE"`."""
 async def start_chromium(program: Path) -> AsyncIterator[Browser]:
     """One Chromium for many tests."""
     arguments = [*_ARGUMENTS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=program, args=arguments, timeout=PATIENCE_MS * 2
@@ -220,11 +222,13 @@ async def windows_of(browser: Browser, origin: str) -> AsyncIterator[OpenWindow]
         opened.append((context, window))
         return window
 
-    yield open_window
-    for context, _ in opened:
-        await context.close()
+    try:
+        yield open_window
+    finally:
+        for context, _ in opened:
+            await context.close()
     troubles = [trouble for _, window in opened for trouble in window.unexpected()]
-    assert troubles == [], "something went wrong in the browser"
+    assert troubles == [], f"something went wrong in the browser: {troubles}"
 
 
 async def assert_accessible(page: Page) -> None:
@@ -237,4 +241,5 @@ async def assert_accessible(page: Page) -> None:
 
 async def assert_fits(page: Page) -> None:
     """Hold the page to its window's width: nothing to scroll sideways."""
-    assert await page.evaluate(_OVERFLOW) == []
+    overflowing = await page.evaluate(_OVERFLOW)
+    assert overflowing == [], overflowing

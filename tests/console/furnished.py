@@ -108,7 +108,7 @@ class Furnished:
             "do": "save",
         }
         headers = {"Cookie": f"__Host-tidemark={resident.token}", "Origin": self.site}
-        async with httpx2.AsyncClient(base_url=self.site) as client:
+        async with httpx2.AsyncClient(base_url=self.site, timeout=_PATIENCE_SECONDS) as client:
             answer = await client.post(f"{resident.wallet}/auto-top-up", data=form, headers=headers)
         assert answer.status_code == 303, answer.text
         return str(answer.headers["location"])

@@ -1,13 +1,16 @@
 """A wallet that has just fallen below its threshold: what most pages have something to say about."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from activities.messages import DrawName, DrawOrder, Moved, NotMoved, Refused
 from activities.ports import AnswerMissing
 from adapters.postgres.rules import Author, RuleRecord, TermsDraft, create_rule
 from tests.builders import Household
-from tests.stories.accounts import Through
+from tests.stories.accounts import Gate, Through
 from tests.stories.town import Town
 
 ADA = Author(name="Ada (user_ada)", bound_to=None)
@@ -30,6 +33,23 @@ class Silent(Through):
         """Know nothing at first."""
         self.asked.set()
         return await super().look_up(name) if self.known else None
+
+
+@asynccontextmanager
+async def held_at_draw(town: Town, home: Household, rank: int) -> AsyncIterator[tuple[str, Gate]]:
+    """The wallet's top-up while its draw of this rank waits at a gate, for as long as it takes; its id, and the gate.
+
+    Afterwards the gate is open, and the top-up is seen through.
+    """
+    town.watcher.patience = town.watcher.patience.model_copy(update={"draw": timedelta(minutes=5)})
+    town.accounts = gate = Gate(town.accounts, rank=rank, after_moving=False)
+    async with town.worker():
+        await town.watch()
+        await asyncio.wait_for(gate.reached.wait(), timeout=30)
+        (top_up,) = await home.top_ups()
+        yield top_up.id, gate
+        gate.opened.set()
+        await town.see_through(home)
 
 
 async def low_wallet(town: Town, *, usdt: str = "60", usdc: str = "500") -> Household:

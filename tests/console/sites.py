@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from adapters.postgres.database import Database
 from tests.api.conftest import build
 from tests.console.conftest import Browser, by_name
-from tests.served import serve
+from tests.served import PATIENCE_SECONDS, serve
 
 
 @asynccontextmanager
@@ -23,5 +23,6 @@ async def opened(
         app = build(database, url=database_url, **settings)
         address = by_name(await stack.enter_async_context(serve(app)))
         app.state.console = replace(app.state.console, public_url=address)
-        client = await stack.enter_async_context(httpx2.AsyncClient(base_url=address))
+        asking = httpx2.AsyncClient(base_url=address, timeout=PATIENCE_SECONDS)
+        client = await stack.enter_async_context(asking)
         yield app, Browser(client, address)

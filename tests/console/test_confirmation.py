@@ -106,7 +106,7 @@ class TestThePage:
 
         page = words_of(answer.text)
         assert "When the balance drops below 50.50 USDT Top up by 100.00 USDT" in page
-        assert "From Your funding account Drawn from in this order USDT USDC" in page
+        assert "From Funding account Drawn from in this order USDT USDC" in page
         assert "At most in a day 3 top-ups At most in a month 1,000.00 USDT" in page
         assert "Good for two minutes, and for one try." in page
         assert answer.headers["cache-control"] == "no-store"

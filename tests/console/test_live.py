@@ -1,32 +1,17 @@
 """Parts of pages that go on: shown anew after each step, said aloud, ended with the session."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 
 from adapters.postgres.sessions import end_all_sessions, find_visitor
-from tests.builders import Household, events_readable
+from tests.builders import events_readable
 from tests.console.conftest import Browser, sign_in
 from tests.console.listening import listen
-from tests.console.low_wallets import Silent, low_wallet
+from tests.console.low_wallets import Silent, held_at_draw, low_wallet
 from tests.console.sites import opened
-from tests.stories.accounts import Gate
 from tests.stories.town import Town
-
-
-@asynccontextmanager
-async def under_way(town: Town, home: Household, gate: Gate) -> AsyncIterator[str]:
-    """The wallet's top-up, held at the gate; its id."""
-    async with town.worker():
-        await town.watch()
-        await asyncio.wait_for(gate.reached.wait(), timeout=30)
-        (top_up,) = await home.top_ups()
-        yield top_up.id
-        gate.opened.set()
-        await town.see_through(home)
 
 
 async def sign_out(browser: Browser, town: Town) -> None:
@@ -43,10 +28,9 @@ class TestTheStreamOfATopUp:
     ) -> None:
         home = await low_wallet(idle_town)
         owner = await sign_in(stranger, idle_town.database, owner_id=home.owner_id)
-        idle_town.accounts = gate = Gate(idle_town.accounts, rank=1, after_moving=False)
 
         async with (
-            under_way(idle_town, home, gate) as top_up_id,
+            held_at_draw(idle_town, home, 1) as (top_up_id, gate),
             listen(owner, f"/top-ups/{top_up_id}/live") as stream,
         ):
             first = await stream.next()
@@ -97,9 +81,8 @@ class TestTheStreamOfATopUp:
     ) -> None:
         home = await low_wallet(idle_town)
         owner = await sign_in(stranger, idle_town.database, owner_id=home.owner_id)
-        idle_town.accounts = gate = Gate(idle_town.accounts, rank=1, after_moving=False)
         async with (
-            under_way(idle_town, home, gate) as top_up_id,
+            held_at_draw(idle_town, home, 1) as (top_up_id, _),
             listen(owner, f"/top-ups/{top_up_id}/live") as stream,
         ):
             first = await stream.next()

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from tests.console.conftest import Browser, sign_in
-from tests.console.low_wallets import Silent, low_wallet
-from tests.stories.accounts import Gate
+from tests.console.low_wallets import Silent, held_at_draw, low_wallet
 from tests.stories.town import Town
 
 REFRESH = '<noscript><meta http-equiv="refresh"'
@@ -74,21 +73,15 @@ class TestATopUpInProgress:
     ) -> None:
         home = await low_wallet(idle_town)
         owner = await sign_in(stranger, idle_town.database, owner_id=home.owner_id)
-        idle_town.accounts = gate = Gate(idle_town.accounts, rank=2, after_moving=False)
 
-        async with idle_town.worker():
-            await idle_town.watch()
-            await asyncio.wait_for(gate.reached.wait(), timeout=30)
-            (top_up,) = await home.top_ups()
-            page = (await owner.get(f"/top-ups/{top_up.id}")).text
-            gate.opened.set()
-            await idle_town.see_through(home)
+        async with held_at_draw(idle_town, home, 2) as (top_up_id, _):
+            page = (await owner.get(f"/top-ups/{top_up_id}")).text
 
         assert "Gave 60.00 USDT." in page
         assert "Is being asked for 40.00 USDT." in page
         assert "Until it has ended its rule cannot be changed." in page
         assert REFRESH in page
-        assert f'hx-sse:connect="/top-ups/{top_up.id}/live"' in page
+        assert f'hx-sse:connect="/top-ups/{top_up_id}/live"' in page
 
     @pytest.mark.rule("R21")
     async def test_says_not_to_top_up_by_hand_while_a_draw_is_being_checked(

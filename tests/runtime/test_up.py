@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,8 +39,8 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start it and wait for the last line of its welcome."""
+def running(home: Path, heard: list[str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Start it and wait for the last line of its welcome; what it said goes to `heard`."""
     with subprocess.Popen(
         [sys.executable, "-m", "runtime", "up"],
         cwd=CHECKOUT,
@@ -48,8 +49,10 @@ def running(home: Path) -> Iterator[subprocess.Popen[str]]:
         text=True,
     ) as program:
         try:
-            heard = listen(program, "  the run")
-            assert heard[-1].startswith("  the run"), "".join(heard)
+            said = listen(program, "  the run")
+            assert said[-1].startswith("  the run"), "".join(said)
+            if heard is not None:
+                heard += said
             yield program
         finally:
             if program.poll() is None:
@@ -83,6 +86,13 @@ def make_key(notes: dict[str, Any], *arguments: str) -> str:
     return made.stdout.splitlines()[-1]
 
 
+def page_at(url: str) -> str:
+    """The page behind a link that was printed."""
+    answer = httpx2.get(url, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
 def recorded(home: Path) -> list[Identity]:
     entries = json.loads((home / "children.json").read_text())
     return [Identity(entry["pid"], entry["started"], entry["command"]) for entry in entries]
@@ -92,8 +102,10 @@ class TestUp:
     """One life of a home folder: first start, Ctrl-C, second start, kill -9, third start."""
 
     def test_sets_a_demo_owner_up_and_stops_on_ctrl_c(self, home: Path) -> None:
-        with running(home) as program:
+        welcome: list[str] = []
+        with running(home, welcome) as program:
             notes = read_object(home / "dev.json")
+            doors = [page_at(line.strip()) for line in welcome if "/join/" in line]
             wallet = get(notes, f"/v1/wallets/{notes['wallet_id']}")
             rule = get(notes, f"/v1/rules/{notes['rule_id']}")
             own_key = make_key(notes, "--scopes", "wallets:read", "--owner", notes["owner_id"])
@@ -105,6 +117,8 @@ class TestUp:
 
         assert (home / "dev.json").stat().st_mode & 0o777 == 0o600
         assert notes["pid"] == program.pid
+        assert ["Welcome, Ada Demo" in doors[0], "Welcome, Demo operator" in doors[1]] == [True, True]
+        assert re.fullmatch(r"http://localhost:\d+", notes["pages"])
         assert wallet["balance"] == "80.00"
         assert seen["data"] == [wallet]
         assert (rule["threshold"], rule["amount"], rule["state"]) == ("50.00", "100.00", "armed")
@@ -115,7 +129,8 @@ class TestUp:
 
     def test_finds_its_state_again_after_ctrl_c_and_after_kill_9(self, home: Path) -> None:
         before = read_object(home / "dev.json")
-        with running(home) as program:
+        welcome: list[str] = []
+        with running(home, welcome) as program:
             second = read_object(home / "dev.json")
             left = recorded(home)
             program.send_signal(signal.SIGKILL)
@@ -125,6 +140,7 @@ class TestUp:
 
         for name in ("api_key", "owner_id", "wallet_id", "rule_id"):
             assert before[name] == second[name] == third[name]
+        assert sum("/join/" in line for line in welcome) == 2  # Nobody has registered yet.
         assert len(left) == 5
         assert all(wait_until_gone(one, patience_seconds=30) for one in left)
 
