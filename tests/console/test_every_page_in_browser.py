@@ -5,10 +5,12 @@ With `--pictures` the pages are also kept as docs/images show them: `make pictur
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from PIL import Image
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import Page
 from temporalio.testing import WorkflowEnvironment
@@ -20,7 +22,7 @@ from tests.console.furnished import Furnished, Resident, furnish
 from tests.house.building import ROOT
 
 IMAGES = ROOT / "docs" / "images"
-PICTURE_BYTES_MAX = 150_000
+COLORS_MAX = 256
 SIZES = {"phone": PHONE, "desktop": DESKTOP}
 TABS_MAX = 120
 
@@ -103,7 +105,6 @@ PAGES = (
     Shown("operator", "operator", at("/operator")),
     Shown("trouble", "ada", at("/wallets/nobodys"), trouble="status of 404"),
 )
-"""All of them; `tests/console/test_templates.py` finds a template that none of these shows."""
 
 every_page = pytest.mark.parametrize("shown", PAGES, ids=lambda shown: shown.name)
 every_size = pytest.mark.parametrize("size", SIZES)
@@ -244,10 +245,12 @@ async def tab_through(page: Page) -> list[dict[str, Any]]:
 
 
 async def keep_picture(page: Page, name: str) -> None:
-    """Keep the whole page as a picture, with the frame where it is when nothing has to be scrolled."""
-    path = IMAGES / f"{name}.png"
+    """Keep the whole page as a small picture, with the frame where it is when nothing has to be scrolled."""
     size = page.viewport_size
     assert size is not None
     height = await page.evaluate("document.documentElement.scrollHeight")
     await page.set_viewport_size({"width": size["width"], "height": max(height, size["height"])})
-    await page.screenshot(path=path, animations="disabled", caret="hide")
+    taken = await page.screenshot(animations="disabled", caret="hide")
+    with Image.open(BytesIO(taken)) as whole:
+        few = whole.convert("RGB").quantize(COLORS_MAX, dither=Image.Dither.NONE)
+    few.save(IMAGES / f"{name}.png", optimize=True)

@@ -69,7 +69,9 @@ def classes_used() -> Iterator[tuple[Path, str]]:
     """Every class that a template names in full."""
     for path in sorted(TEMPLATES.rglob("*.html")):
         plain = re.sub(
-            r"\{\{.*?\}\}", "*", re.sub(r"\{[%#].*?[%#]\}", " ", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+            r"\{\{.*?\}\}",
+            "*",
+            re.sub(r"\{[%#].*?[%#]\}", " ", path.read_text(encoding="utf-8"), flags=re.DOTALL),
         )
         for named in re.findall(r'\bclass="([^"]*)"', plain):
             yield from ((path, name) for name in named.split() if "*" not in name and not name.endswith("-"))
