@@ -107,7 +107,6 @@ PAGES = (
 )
 
 every_page = pytest.mark.parametrize("shown", PAGES, ids=lambda shown: shown.name)
-every_size = pytest.mark.parametrize("size", SIZES)
 both_themes = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 
 
@@ -135,21 +134,22 @@ def token_of(furnished: Furnished, whose: str | None) -> str | None:
 
 
 @every_page
-@every_size
 @both_themes
 class TestEveryPage:
     async def test_is_for_everybody(
-        self, furnished: Furnished, shown: Shown, size: str, dark: bool, request: pytest.FixtureRequest
+        self, furnished: Furnished, shown: Shown, dark: bool, request: pytest.FixtureRequest
     ) -> None:
-        async with furnished.window(SIZES[size], token=token_of(furnished, shown.whose), dark=dark) as window:
+        async with furnished.window(PHONE, token=token_of(furnished, shown.whose), dark=dark) as window:
             await open_page(window, furnished, shown)
-
-            await assert_accessible(window.page)
-            await assert_fits(window.page)
             assert await window.page.locator("h1").count() == 1
             assert await unlabelled(window.page) == []
-            if request.config.getoption("--pictures"):
-                await keep_picture(window.page, f"{shown.name}-{size}{'-dark' if dark else ''}")
+
+            for size, (width, height) in SIZES.items():
+                await window.page.set_viewport_size({"width": width, "height": height})
+                await assert_accessible(window.page)
+                await assert_fits(window.page)
+                if request.config.getoption("--pictures"):
+                    await keep_picture(window.page, f"{shown.name}-{size}{'-dark' if dark else ''}")
 
 
 @every_page
