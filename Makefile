@@ -57,7 +57,7 @@ texts: $(SYNCED) ## collect the texts of the pages for those who translate them,
 pictures: $(SYNCED) ## take pictures of every page, in both themes, phone and desktop, into docs/images
 	@$(PYTHON) -m runtime temporal >/dev/null
 	@$(PYTHON) -m tests.chromium >/dev/null
-	$(PYTHON) -m pytest -q --pictures tests/console/test_every_page_in_browser.py -k "TestEveryPage and not TestEveryPageIn"
+	$(PYTHON) -m pytest -q --pictures tests/console/test_every_page_in_browser.py -k "for_everybody"
 
 bench: $(SYNCED) ## measure, as ratios taken in one run
 	@$(PYTHON) -m tests.bench

@@ -2,14 +2,13 @@
 
 from http import HTTPStatus
 
+import structlog
 from fastapi import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from adapters.postgres.ceremonies import Purpose
 from adapters.postgres.passkeys import (
     LastPasskey,
-    PasskeysTooMany,
-    PasskeyTaken,
     PasskeyUnknown,
     add_passkey,
     list_passkeys,
@@ -21,6 +20,7 @@ from adapters.postgres.recovery import count_codes_left, make_codes
 from adapters.postgres.sessions import Visitor, end_session, list_sessions
 from console.browsers import browser_of
 from console.ceremony import (
+    REFUSALS,
     CredentialField,
     NameField,
     ask_for_new_passkey,
@@ -29,6 +29,7 @@ from console.ceremony import (
     name_for,
     remember,
     take,
+    words_of,
 )
 from console.page import render
 from console.passkeys import Fault, PasskeyRefused, read_credential, verify_assertion, verify_registration
@@ -36,9 +37,9 @@ from console.routes import NOT_FOUND, pages, render_trouble, sign_out_and_go
 from console.visitors import KnownVisitor, OnlyRecovering, keep_signed_in
 from console.wiring import Wiring, WiringDep
 
-router = pages()
+_log = structlog.get_logger(__name__)
 
-_REFUSALS = (PasskeyRefused, PasskeyTaken, PasskeysTooMany, LastPasskey)
+router = pages()
 
 
 @router.get("/account")
@@ -88,10 +89,11 @@ async def post_passkey(
 ) -> Response:
     """Keep another passkey. After a recovery code the session is a whole one from now on, with a new token."""
     try:
+        answered = read_credential(credential)
         ceremony = await take(request, wiring, Purpose.REGISTER)
         if ceremony.person_id != visitor.person_id or ceremony.link_hash is not None:
             raise PasskeyRefused(Fault.OVER)
-        new = verify_registration(read_credential(credential), challenge=ceremony.challenge, wiring=wiring)
+        new = verify_registration(answered, challenge=ceremony.challenge, wiring=wiring)
         async with wiring.database.commit() as session:
             passkey_id = await add_passkey(
                 session, visitor.person_id, new, name=name_for(name, browser_of(request))
@@ -99,8 +101,10 @@ async def post_passkey(
             token = None
             if visitor.recovering:
                 token = await begin_anew(session, request, visitor.person_id, passkey_id=passkey_id)
-    except _REFUSALS as refused:
-        return await _page(request, visitor, wiring, refused=str(refused))
+    except REFUSALS as refused:
+        return await _page(request, visitor, wiring, refused=words_of(refused))
+    by = "recovery code" if visitor.recovering else "passkey"
+    _log.info("passkey.added", person_id=visitor.person_id, passkey_id=passkey_id, by=by)
     answer = _back("passkey-added")
     if token is not None:
         keep_signed_in(answer, token)
@@ -137,7 +141,8 @@ async def post_remove(
     except PasskeyUnknown:
         return render_trouble(request, NOT_FOUND)
     except LastPasskey as last:
-        return await _page(request, visitor, wiring, refused=str(last))
+        return await _page(request, visitor, wiring, refused=words_of(last))
+    _log.info("passkey.removed", person_id=visitor.person_id, passkey_id=passkey_id)
     return _back("passkey-removed")
 
 
@@ -160,6 +165,7 @@ async def post_codes(
         return await _page(request, visitor, wiring, refused=str(refused))
     async with wiring.database.commit() as session:
         codes = await make_codes(session, visitor.person_id)
+    _log.info("recovery_codes.made", person_id=visitor.person_id)
     return render(request, "recovery_codes.html", codes=codes, first=False)
 
 
@@ -178,11 +184,12 @@ async def _prove(
     request: Request, visitor: Visitor, wiring: Wiring, purpose: Purpose, credential: str
 ) -> None:
     """Have a passkey of the visitor's shown for this purpose, just now. Raises PasskeyRefused."""
+    answered = read_credential(credential)
     ceremony = await take(request, wiring, purpose)
     if ceremony.person_id != visitor.person_id:
         raise PasskeyRefused(Fault.OVER)
     await verify_assertion(
-        read_credential(credential),
+        answered,
         challenge=ceremony.challenge,
         wiring=wiring,
         person_id=visitor.person_id,

@@ -1,6 +1,8 @@
 """A ceremony at a page: its challenge is remembered by a cookie of this browser, and can be answered once."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import Form, Request
@@ -8,7 +10,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.responses import JSONResponse, Response
 
 from adapters.postgres.ceremonies import LASTS, Ceremony, Purpose, begin_ceremony, take_ceremony
-from adapters.postgres.passkeys import NAME_LENGTH_MAX, PasskeyRecord, list_passkeys
+from adapters.postgres.passkeys import (
+    NAME_LENGTH_MAX,
+    LastPasskey,
+    PasskeyRecord,
+    PasskeysTooMany,
+    PasskeyTaken,
+    list_passkeys,
+)
 from adapters.postgres.people import PersonRecord
 from adapters.postgres.sessions import begin_session, end_session_of
 from console.browsers import browser_of
@@ -20,6 +29,7 @@ from console.passkeys import (
     new_challenge,
     request_options,
 )
+from console.texts import mark
 from console.visitors import COOKIE as SESSION_COOKIE
 from console.wiring import Wiring
 
@@ -28,6 +38,29 @@ COOKIE = "__Host-tidemark-ceremony"
 CredentialField = Annotated[str, Form(alias="credential", max_length=CREDENTIAL_LENGTH_MAX)]
 """The browser's answer, which a script has put into the form."""
 NameField = Annotated[str, Form(alias="name", max_length=200)]
+
+
+REFUSALS = (PasskeyRefused, PasskeyTaken, PasskeysTooMany, LastPasskey)
+"""What a person who looks after their passkeys is told on the page they are at."""
+_WORDS: Mapping[type[Exception], str] = MappingProxyType(
+    {
+        PasskeyTaken: mark(
+            "This passkey is registered already, and nothing was changed. Sign in with it, or make one on another "
+            "device."
+        ),
+        PasskeysTooMany: mark(
+            "You have twenty passkeys, and nothing was changed. Remove one before you add another."
+        ),
+        LastPasskey: mark(
+            "Without this passkey you could not sign in any more, and nothing was changed. Add another one first."
+        ),
+    }
+)
+
+
+def words_of(refused: Exception) -> str:
+    """What a refusal says to a person: what happened, and what to do next."""
+    return _WORDS.get(type(refused), str(refused))
 
 
 async def ask_for_passkey(wiring: Wiring, purpose: Purpose, *, person_id: str | None) -> Response:

@@ -9,6 +9,7 @@ from fastapi import Request
 from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.responses import Response
 
+from adapters.postgres.deliveries import Channel
 from adapters.postgres.history import TopUpRecord, Which, list_top_ups
 from adapters.postgres.wallet_history import (
     ChangeMade,
@@ -31,6 +32,7 @@ from topup.trigger import Change
 from topup.words import Notice, decision_words, draw_lines, shortfall_words, top_up_line, why
 
 PAGE_SIZE = 20
+_CHANNELS = list(Channel)
 _AFTER_MAX = 100
 _SEQ_DIGITS_MAX = 18
 
@@ -157,10 +159,8 @@ def _worth_telling(record: TopUpRecord) -> Sequence[DrawResult]:
 
 def _told(record: TopUpRecord) -> Sequence[str]:
     notice = Notice.ENDED if record.outcome else Notice.BEING_CHECKED
-    return [
-        told_line(Told(notice, channel, ToldState(status), attempts=0))
-        for channel, status in record.notifications
-    ]
+    told = sorted(record.notifications, key=lambda one: _CHANNELS.index(Channel(one[0])))
+    return [told_line(Told(notice, channel, ToldState(status), attempts=0)) for channel, status in told]
 
 
 def _decision_item(made: DecisionMade) -> DecisionItem:

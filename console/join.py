@@ -2,17 +2,19 @@
 
 from http import HTTPStatus
 
+import structlog
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from adapters.postgres.ceremonies import Purpose
 from adapters.postgres.links import LinkOver, burn_link, find_link, hash_of
-from adapters.postgres.passkeys import PasskeysTooMany, PasskeyTaken, add_passkey
+from adapters.postgres.passkeys import add_passkey
 from adapters.postgres.people import PersonRecord, read_person
 from adapters.postgres.recovery import make_codes
 from adapters.postgres.sessions import find_visitor
 from console.browsers import browser_of
 from console.ceremony import (
+    REFUSALS,
     CredentialField,
     NameField,
     ask_for_new_passkey,
@@ -20,6 +22,7 @@ from console.ceremony import (
     name_for,
     remember,
     take,
+    words_of,
 )
 from console.page import render
 from console.passkeys import Fault, PasskeyRefused, read_credential, verify_registration
@@ -36,6 +39,8 @@ _OVER = Trouble(
         "it; else ask whoever runs Tidemark for you for a new link."
     ),
 )
+
+_log = structlog.get_logger(__name__)
 
 router = pages()
 
@@ -78,8 +83,8 @@ async def post_join(
         session_token, codes = await _register(request, wiring, token, credential=credential, name=name)
     except LinkOver:
         return render_trouble(request, _OVER)
-    except (PasskeyRefused, PasskeyTaken, PasskeysTooMany) as refused:
-        return await _show(request, wiring, token, refused=str(refused))
+    except REFUSALS as refused:
+        return await _show(request, wiring, token, refused=words_of(refused))
     request.state.visitor = await find_visitor(wiring.database, session_token)
     answer = render(request, "recovery_codes.html", codes=codes, first=True)
     keep_signed_in(answer, session_token)
@@ -90,15 +95,17 @@ async def _register(
     request: Request, wiring: Wiring, token: str, *, credential: str, name: str
 ) -> tuple[str, tuple[str, ...]]:
     """The token of the new session, and the codes."""
+    answered = read_credential(credential)
     ceremony = await take(request, wiring, Purpose.REGISTER)
     if ceremony.link_hash != hash_of(token):
         raise PasskeyRefused(Fault.OVER)
-    new = verify_registration(read_credential(credential), challenge=ceremony.challenge, wiring=wiring)
+    new = verify_registration(answered, challenge=ceremony.challenge, wiring=wiring)
     async with wiring.database.commit() as session:
         person_id = await burn_link(session, hash_of(token))
         passkey_id = await add_passkey(session, person_id, new, name=name_for(name, browser_of(request)))
         codes = await make_codes(session, person_id)
         session_token = await begin_anew(session, request, person_id, passkey_id=passkey_id)
+    _log.info("passkey.added", person_id=person_id, passkey_id=passkey_id, by="link")
     return session_token, codes
 
 

@@ -49,6 +49,7 @@ _log = structlog.get_logger(__name__)
 class Fault(StrEnum):
     """Why an answer proves nothing."""
 
+    SCRIPTLESS = "scriptless"
     UNREADABLE = "unreadable"
     UNKNOWN = "unknown"
     NOT_YOURS = "not_yours"
@@ -61,6 +62,10 @@ class Fault(StrEnum):
 
 WORDS: Mapping[Fault, str] = MappingProxyType(
     {
+        Fault.SCRIPTLESS: mark(
+            "No passkey was asked for, as no script of this page ran, and nothing was changed. Allow JavaScript for "
+            "this page, and try again."
+        ),
         Fault.UNREADABLE: mark(
             "The answer of your browser could not be read, and nothing was changed. Load this page "
             "again, and try once more."
@@ -160,7 +165,9 @@ def creation_options(
 
 def read_credential(text: object) -> dict[str, Any]:
     """The answer of a browser, as its form sends it. Raises PasskeyRefused."""
-    if not isinstance(text, str) or not text or len(text) > CREDENTIAL_LENGTH_MAX:
+    if text == "":
+        raise PasskeyRefused(Fault.SCRIPTLESS)
+    if not isinstance(text, str) or len(text) > CREDENTIAL_LENGTH_MAX:
         raise PasskeyRefused(Fault.UNREADABLE)
     try:
         read = json.loads(text)

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
+import structlog
 from fastapi import Form, Request
 from starlette.responses import RedirectResponse, Response
 
@@ -14,6 +15,8 @@ from console.visitors import AnyVisitor, keep_signed_in
 from console.wiring import WiringDep
 
 CODE_LENGTH_MAX = 100
+
+_log = structlog.get_logger(__name__)
 
 router = pages()
 
@@ -39,7 +42,9 @@ async def post_recover(
             person_id = await use_code(session, code)
             token = await begin_anew(session, request, person_id, passkey_id=None, recovering=True)
     except CodeUnknown:
+        _log.warning("recovery_code.refused")
         return render(request, "recover.html", status=HTTPStatus.FORBIDDEN, refused=True)
+    _log.warning("recovery_code.used", person_id=person_id)
     answer = RedirectResponse("/account", status_code=HTTPStatus.SEE_OTHER)
     keep_signed_in(answer, token)
     return answer

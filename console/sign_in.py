@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
+import structlog
 from fastapi import Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
@@ -14,6 +15,8 @@ from console.passkeys import PasskeyRefused, read_credential, verify_assertion
 from console.routes import pages, sign_out_and_go
 from console.visitors import AnyVisitor, KnownVisitor, keep_signed_in, safe_path
 from console.wiring import WiringDep
+
+_log = structlog.get_logger(__name__)
 
 router = pages()
 
@@ -44,9 +47,10 @@ async def post_sign_in(
 ) -> Response:
     """Begin a session for the passkey's person; one that this browser had before ends."""
     try:
+        answered = read_credential(credential)
         ceremony = await take(request, wiring, Purpose.SIGN_IN)
         assertion = await verify_assertion(
-            read_credential(credential), challenge=ceremony.challenge, wiring=wiring, person_id=None
+            answered, challenge=ceremony.challenge, wiring=wiring, person_id=None
         )
     except PasskeyRefused as refused:
         status = HTTPStatus.FORBIDDEN
@@ -55,6 +59,7 @@ async def post_sign_in(
         )
     async with wiring.database.commit() as session:
         token = await begin_anew(session, request, assertion.person_id, passkey_id=assertion.passkey_id)
+    _log.info("person.signed_in", person_id=assertion.person_id, passkey_id=assertion.passkey_id)
     answer = RedirectResponse(safe_path(way_back), status_code=HTTPStatus.SEE_OTHER)
     keep_signed_in(answer, token)
     return answer

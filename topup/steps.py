@@ -178,7 +178,7 @@ def _asked(planned: Money | None, *, under_way: bool) -> tuple[str, ...]:
 def _settled(story: Story) -> Step:
     if story.ending is None:
         line = "The results are written down, and the rule is unlocked."
-        return Step(StepKind.SETTLED, StepState.AHEAD, "It ends", (line,))
+        return Step(StepKind.SETTLED, StepState.AHEAD, "The end", (line,))
     title, lines = headline(story.ending, story.amount), _ending_lines(story, story.ending)
     return Step(StepKind.SETTLED, _ENDED[story.ending.outcome], title, lines, story.ended_at)
 

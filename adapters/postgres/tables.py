@@ -340,6 +340,7 @@ class DeliveryRow(SQLModel, table=True):
         UniqueConstraint("event_id", "kind", "channel", name="delivery_once_per_event"),
         UniqueConstraint("stop_token", name="delivery_stop_token_once"),
         Index("delivery_pending", "created_at", postgresql_where=text("status = 'pending'")),
+        Index("delivery_given_up", "created_at", postgresql_where=text("status = 'undeliverable'")),
         CheckConstraint("(top_up_id IS NULL) <> (event_id IS NULL)", name="delivery_about_one_thing"),
         CheckConstraint("status IN ('pending', 'sent', 'undeliverable')", name="delivery_status_known"),
     )

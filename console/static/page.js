@@ -6,12 +6,16 @@ const shapes = {
   clock: new Intl.DateTimeFormat(language, { timeStyle: "medium" }),
 };
 
-function showInOwnZone(root) {
-  for (const element of root.querySelectorAll("time[data-moment], time[data-clock]")) {
+const shown = new WeakMap();
+
+// Again and again, as a part of the page that comes anew says its times as the server does.
+function showInOwnZone() {
+  for (const element of document.querySelectorAll("time[data-moment], time[data-clock]")) {
     const at = new Date(element.dateTime);
-    if (element.title || Number.isNaN(at.getTime())) continue;
+    if (shown.get(element) === element.textContent || Number.isNaN(at.getTime())) continue;
     element.title = element.textContent.trim();
     element.textContent = ("clock" in element.dataset ? shapes.clock : shapes.moment).format(at);
+    shown.set(element, element.textContent);
   }
 }
 
@@ -25,8 +29,8 @@ function hold(form, held) {
   }
 }
 
-showInOwnZone(document);
-new MutationObserver(() => showInOwnZone(document)).observe(document.body, { childList: true, subtree: true });
+showInOwnZone();
+new MutationObserver(showInOwnZone).observe(document.body, { childList: true, characterData: true, subtree: true });
 
 // After all others have had their say: one that stays on the page is not held. The next turn, as the button's own name
 // and value are to be sent too.

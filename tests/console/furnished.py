@@ -230,7 +230,7 @@ async def _under_way(client: Client, database: Database, database_url: str) -> A
 
 @asynccontextmanager
 async def _checked(town: Town) -> AsyncIterator[Household]:
-    """A household whose first draw gave no answer, and who has been told so; known when the block ends."""
+    """A household whose first draw gave no answer, and who has been told so; nobody waits for its end."""
     town.accounts = unknowable = Silent(town.accounts)
     town.watcher.patience = patience_of(town.settings).model_copy(
         update={"tell_checking": timedelta(milliseconds=100)}
@@ -248,7 +248,6 @@ async def _checked(town: Town) -> AsyncIterator[Household]:
             yield home
         finally:
             unknowable.known = True
-            await (await town.handle(home)).result()
 
 
 async def _agree(home: Household, *, amount: str = "100") -> str:

@@ -173,7 +173,7 @@ class TestPasskeys:
         _, refused = await home.visit.add_passkey(home.passkey)
 
         assert refused.status_code == 403
-        assert "remove one first" in refused.text
+        assert "Remove one before you add another" in refused.text
 
 
 class TestCodes:

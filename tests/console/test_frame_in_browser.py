@@ -85,6 +85,22 @@ class TestTheScriptOfEveryPage:
         await expect(shown).to_have_text("1 Feb 2027, 08:30")
         await expect(shown).to_have_attribute("title", "Jan 31, 2027, 11:30:00 PM UTC")
 
+    async def test_shows_them_so_again_when_the_server_has_changed_the_page(
+        self, open_window: OpenWindow
+    ) -> None:
+        window = await open_window(DESKTOP, timezone_id="Asia/Tokyo", locale="en-GB")
+        window.expect_trouble(NOT_FOUND)
+        await window.go(NOWHERE)
+        await window.page.evaluate(OWN_TIME)
+        shown = window.page.locator("time[data-moment]")
+        await expect(shown).to_have_text("1 Feb 2027, 08:30")
+
+        await shown.evaluate(
+            "time => { time.dateTime = '2027-02-01T00:30:00+00:00'; time.firstChild.data = 'anew' }"
+        )
+
+        await expect(shown).to_have_text("1 Feb 2027, 09:30")
+
     async def test_holds_the_buttons_of_a_form_that_is_being_sent(self, desktop: Window) -> None:
         desktop.expect_trouble(NOT_FOUND)
         await desktop.go(NOWHERE)

@@ -13,6 +13,7 @@ from tests.console.low_wallets import Silent, held_at_draw, low_wallet
 from tests.stories.town import Town
 
 WAITED_MS = 30_000
+RENEW = "htmx.ajax('GET', '/operator/live', {target: '#now', swap: 'innerMorph'})"
 ARRIVED = "Your Pay wallet was topped up with 100.00 USDT"
 
 
@@ -206,6 +207,21 @@ class TestTheOperatorsPage:
         await expect(page.get_by_label("Id of the owner")).to_have_value("owner_half_typ")
         await assert_accessible(page)
         await assert_fits(page)
+
+    async def test_leaves_open_what_its_reader_has_opened(
+        self, town: Town, stranger: Browser, desktop: Window
+    ) -> None:
+        await town.see_through(await low_wallet(town, usdt="1", usdc="1"))
+        operator = await sign_in(stranger, town.database, owner_id=None)
+        await desktop.sign_in(operator.token or "")
+        await desktop.go("/operator")
+        latest = desktop.page.locator("details")
+        await latest.locator("summary").click()
+
+        for _ in range(2):
+            await desktop.page.evaluate(RENEW)
+
+        await expect(latest).to_have_js_property("open", value=True)
 
     async def test_leads_to_the_sign_in_when_its_reader_has_been_signed_out(
         self, town: Town, stranger: Browser, phone: Window

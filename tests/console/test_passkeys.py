@@ -213,7 +213,13 @@ class TestNonsense:
         with pytest.raises(PasskeyRefused):
             verify_registration(credential, challenge=b"x" * 32, wiring=wiring)
 
-    @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 15_000, "x" * 20_000, None, 7])
+    def test_is_what_a_page_without_scripts_sends(self) -> None:
+        with pytest.raises(PasskeyRefused) as refused:
+            read_credential("")
+
+        assert refused.value.fault is Fault.SCRIPTLESS
+
+    @pytest.mark.parametrize("text", ["[]", "null", "{", "[" * 15_000, "x" * 20_000, None, 7])
     def test_is_no_answer_of_a_browser(self, text: object) -> None:
         with pytest.raises(PasskeyRefused) as refused:
             read_credential(text)

@@ -14,6 +14,7 @@ PLACES = [
 ]
 LEFTOVERS = [r"\bFIX" + r"ME\b", r"\bTO" + r"DO\b", r"\bXX" + r"X\b", r"breakpoint\(\)", r"\bpd" + r"b\b"]
 KEYS = [r"-----BEGIN [A-Z ]*PRIVATE", r"\bAKIA[0-9A-Z]{16}\b", r"\btm_[A-Za-z0-9]{24,}"]
+PICTURE_BYTES_MAX = 150_000
 PACKAGES_FROM = {"pypi.org", "files.pythonhosted.org"}
 
 
@@ -58,3 +59,14 @@ class TestWhatIsCommitted:
         for module in re.findall(r"python -m ([a-z_.]+)", text):
             path = ROOT / module.rstrip(".").replace(".", "/")
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), f"{page}: {module}"
+
+    def test_shows_pictures_that_exist_and_are_small(self) -> None:
+        shown_somewhere = {
+            (page.parent / target).resolve()
+            for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+            for target in re.findall(r"[(\"]([^()\"\s]+\.png)", page.read_text(encoding="utf-8"))
+        }
+        kept = {path.resolve(): path.stat().st_size for path in (ROOT / "docs" / "images").glob("*.png")}
+
+        assert shown_somewhere <= set(kept)
+        assert {shown(path): size for path, size in kept.items() if size > PICTURE_BYTES_MAX} == {}

@@ -18,6 +18,8 @@ EMPTY_WORDS = {
 ALLOWED = {
     "task_queue": "Temporal's word",
     "TASK_QUEUE": "Temporal's word",
+    "authenticator_data": "WebAuthn's word",
+    "client_data_json": "WebAuthn's word",
     "data": "the API's lists are told so in its contract",
     "get_route_handler": "FastAPI calls it so",
     "handle_DATA": "aiosmtpd calls it so",

@@ -85,7 +85,7 @@ class TestTheSignature:
     async def test_is_taken_by_the_receivers_library_and_no_other_secret_is(
         self, receiver: Receiver, lax: WebhookSender
     ) -> None:
-        answer = await lax.send(message(receiver.url), now=NOW)
+        answer = await lax.send(message(receiver.url), now=datetime.now(UTC))
 
         (received,) = receiver.received
         assert answer == Taken(204)
@@ -98,7 +98,7 @@ class TestTheSignature:
     async def test_comes_once_for_each_secret_while_they_rotate(
         self, receiver: Receiver, lax: WebhookSender
     ) -> None:
-        await lax.send(message(receiver.url, OTHER, SECRET), now=NOW)
+        await lax.send(message(receiver.url, OTHER, SECRET), now=datetime.now(UTC))
 
         (received,) = receiver.received
         assert len(received.headers["webhook-signature"].split(" ")) == 2
@@ -220,14 +220,14 @@ class TestTheExampleOfThePage:
         return bool(names["is_from_tidemark"](secret, headers, body))
 
     def test_takes_what_we_send_while_secrets_rotate_too(self) -> None:
-        headers = headers_of(message("https://a.example", OTHER, SECRET), NOW)
+        headers = headers_of(message("https://a.example", OTHER, SECRET), datetime.now(UTC))
 
         assert self.is_from_tidemark(SECRET, headers, BODY.encode())
         assert self.is_from_tidemark(OTHER, headers, BODY.encode())
 
     def test_refuses_what_is_changed_old_or_signed_by_another(self) -> None:
-        headers = headers_of(message("https://a.example"), NOW)
-        old = headers_of(message("https://a.example"), NOW - timedelta(minutes=6))
+        headers = headers_of(message("https://a.example"), datetime.now(UTC))
+        old = headers_of(message("https://a.example"), datetime.now(UTC) - timedelta(minutes=6))
 
         assert not self.is_from_tidemark(SECRET, headers, BODY.encode() + b" ")
         assert not self.is_from_tidemark(OTHER, headers, BODY.encode())
