@@ -165,6 +165,7 @@ class TestATopUpThatHasEnded:
         assert len(deliveries) == 4
         assert set(deliveries[0]) == {
             "id",
+            "kind",
             "top_up_id",
             "channel",
             "status",
