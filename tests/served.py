@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import uvicorn
 from fastapi import FastAPI
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 """How long an answer may take where many tests run at once."""
 
 

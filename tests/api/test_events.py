@@ -30,7 +30,7 @@ from tests.api.conftest import Caller, MakeCaller, build
 from topup.outcome import Reason, failed
 
 Json = Any
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 60
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from tests.api.conftest import TERMS, Caller, make_key
 from tests.api.programs import Program, serving
 
 REPLAYED = "Idempotency-Replayed"
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 PAUSE_SECONDS = 0.01
 
 # The test's own switch at the very end of a commit: everything is written, and it waits to become true.

@@ -27,7 +27,7 @@ from console.visitors import COOKIE
 PHONE = (390, 844)
 SMALL = (320, 640)
 DESKTOP = (1280, 900)
-PATIENCE_MS = 30_000
+PATIENCE_MS = 90_000
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
 GRAVE = {"serious", "critical"}
 

@@ -32,7 +32,7 @@ from tests.served import serve
 from tests.stories.accounts import Gate, Unknowable
 from tests.stories.town import Town, open_town
 
-_PATIENCE_SECONDS = 30
+_PATIENCE_SECONDS = 90
 _AGING = (
     "balance_event", "decision", "top_up", "draw", "rule", "rule_revision", "event", "delivery", "passkey", "transfer",
     "entry", "account", "wallet", "owner", "person",

@@ -11,7 +11,7 @@ import httpx2
 from console.visitors import COOKIE
 from tests.console.conftest import Browser
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 _ALOUD = '<div hx-swap-oob="innerHTML:#announcements">'
 
 

@@ -45,7 +45,7 @@ async def held_at_draw(town: Town, home: Household, rank: int) -> AsyncIterator[
     town.accounts = gate = Gate(town.accounts, rank=rank, after_moving=False)
     async with town.worker():
         await town.watch()
-        await asyncio.wait_for(gate.reached.wait(), timeout=30)
+        await asyncio.wait_for(gate.reached.wait(), timeout=90)
         (top_up,) = await home.top_ups()
         yield top_up.id, gate
         gate.opened.set()

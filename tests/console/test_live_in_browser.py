@@ -12,7 +12,7 @@ from tests.console.conftest import Browser, sign_in
 from tests.console.low_wallets import Silent, held_at_draw, low_wallet
 from tests.stories.town import Town
 
-WAITED_MS = 30_000
+WAITED_MS = 90_000
 RENEW = "htmx.ajax('GET', '/operator/live', {target: '#now', swap: 'innerMorph'})"
 ARRIVED = "Your Pay wallet was topped up with 100.00 USDT"
 
@@ -162,7 +162,7 @@ class TestTheBalancePage:
         page = phone.page
 
         async def late(route: Route) -> None:
-            await page.wait_for_timeout(500)
+            await page.wait_for_function("() => window.htmx !== undefined")
             await route.continue_()
 
         await page.route("**/hx-sse*", late)

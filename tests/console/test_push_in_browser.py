@@ -216,7 +216,7 @@ async def _shown_once(
     window: Window, satisfied: Callable[[list[dict[str, str]]], bool]
 ) -> list[dict[str, str]]:
     """The notifications, once they are as wanted. The browser tells nobody when it shows one, so it is asked."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not satisfied(shown := await window.page.evaluate(_SHOWN)):  # noqa: ASYNC110 as it is told nothing
             await asyncio.sleep(0.05)
     return list(shown)

@@ -93,7 +93,7 @@ class TestATopUpInProgress:
 
         async with idle_town.worker():
             await idle_town.watch()
-            await asyncio.wait_for(silent.asked.wait(), timeout=30)
+            await asyncio.wait_for(silent.asked.wait(), timeout=90)
             (top_up,) = await home.top_ups()
             page = (await owner.get(f"/top-ups/{top_up.id}")).text
             silent.known = True

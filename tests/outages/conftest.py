@@ -44,7 +44,7 @@ async def product(stack: Stack) -> AsyncIterator[Product]:
         base_url=stack.addresses.api,
         headers={"Authorization": f"Bearer {key}"},
         limits=Limits(max_connections=_CALLS_MAX),
-        timeout=30,
+        timeout=120,
         trust_env=False,
     )
     async with client:

@@ -13,7 +13,7 @@ from tests.outages.product import Product
 from tests.stories.test_waterfall import USDT, ending
 
 HOUSEHOLDS = 10
-STARTING_SECONDS = 60.0
+STARTING_SECONDS = 180.0
 
 
 @asynccontextmanager

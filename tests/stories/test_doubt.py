@@ -108,7 +108,7 @@ class TestWhileNobodyKnows:
         await home.spend("45")
         async with idle_town.worker():
             await idle_town.watch()
-            await asyncio.wait_for(told.wait(), timeout=30)
+            await asyncio.wait_for(told.wait(), timeout=90)
             (open_top_up,) = await home.top_ups()
             (draw,) = await home.draws(open_top_up.id)
             locked_by = (await home.rule()).locked_by
@@ -134,7 +134,7 @@ class TestWhileNobodyKnows:
 
         async with idle_town.worker():
             await idle_town.watch()
-            await asyncio.wait_for(told.wait(), timeout=30)
+            await asyncio.wait_for(told.wait(), timeout=90)
             held = (await home.holding("USDC"), await home.holding("USDG"))
             unknowable.known = True
             await idle_town.see_through(home)

@@ -30,7 +30,7 @@ async def sweep(town: Town) -> SweepReport:
 async def at_the_gate(town: Town, gate: Gate) -> WorkflowHandle[TopUp, Ended]:
     """Watch, and wait until the gated draw is under way; the run."""
     await town.watch()
-    await asyncio.wait_for(gate.reached.wait(), timeout=30)
+    await asyncio.wait_for(gate.reached.wait(), timeout=90)
     return town.client.get_workflow_handle_for(TopUp.run, await newest_run_id(town))
 
 
@@ -151,7 +151,7 @@ class TestTerminate:
             run = await at_the_gate(idle_town, gate)
             await run.terminate("a story")
             await sweep(idle_town)
-            await asyncio.wait_for(told.wait(), timeout=30)
+            await asyncio.wait_for(told.wait(), timeout=90)
             gate.opened.set()
             await gate.late
             await sweep(idle_town)

@@ -77,10 +77,10 @@ class TestNotifications:
         town.watcher.patience = patience_of(town.settings).model_copy(update={"notify": timedelta(minutes=5)})
 
         await town.watch()
-        await asyncio.wait_for(refused.wait(), timeout=30)
+        await asyncio.wait_for(refused.wait(), timeout=90)
         began = asyncio.get_running_loop().time()
         town.channels["push"].refusal = None
-        await asyncio.wait_for(told.wait(), timeout=30)
+        await asyncio.wait_for(told.wait(), timeout=90)
 
         # The retry policy alone would have tried again after a quarter of a second.
         assert asyncio.get_running_loop().time() - began > 0.8
@@ -102,7 +102,7 @@ class TestNotifications:
         # The channel answers again only after the sweep: an attempt of the terminated run still under way fails too.
         report = await sweep(town)
         town.channels["email"].refusal = None
-        await asyncio.wait_for(told.wait(), timeout=30)
+        await asyncio.wait_for(told.wait(), timeout=90)
 
         assert report.retold == (top_up.id,)
         assert len(town.channels["email"].sent) == 1
