@@ -35,7 +35,7 @@ from console.visitors import (
 
 _log = structlog.get_logger(__name__)
 _OUT_OF_REACH = (OperationalError, InterfaceError, PoolExhausted, DatabaseOutOfReach, OSError)
-_RETRY_SECONDS = "5"
+_RETRY_SECONDS = {HTTPStatus.SERVICE_UNAVAILABLE: 5, HTTPStatus.TOO_MANY_REQUESTS: 60}
 
 _Answering = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -108,8 +108,8 @@ def render_trouble(request: Request, trouble: Trouble) -> Response:
         answer = JSONResponse({"title": trouble.title, "message": trouble.message}, trouble.status)
     else:
         answer = render(request, "trouble.html", status=trouble.status, trouble=trouble)
-    if trouble.status is HTTPStatus.SERVICE_UNAVAILABLE:
-        answer.headers["Retry-After"] = _RETRY_SECONDS
+    if seconds := _RETRY_SECONDS.get(trouble.status):
+        answer.headers["Retry-After"] = str(seconds)
     return answer
 
 

@@ -21,10 +21,11 @@ RECOVERY_LASTS = timedelta(minutes=15)
 """How long a session lasts that was begun with a recovery code."""
 
 _FIND = text(
-    "UPDATE page_session s SET last_seen_at = CASE WHEN s.last_seen_at < now() - interval '1 minute' THEN now() "
-    "ELSE s.last_seen_at END FROM person p "
-    "WHERE s.hash = :hash AND p.id = s.person_id AND s.expires_at > now() AND s.last_seen_at > now() - :idle_max "
-    "RETURNING s.id, s.csrf, s.passkey_id, s.recovering, s.expires_at, p.id AS person_id, p.kind, p.owner_id, p.name"
+    "WITH seen AS (UPDATE page_session SET last_seen_at = now() WHERE hash = :hash AND expires_at > now() "
+    "AND last_seen_at > now() - :idle_max AND last_seen_at < now() - interval '1 minute') "
+    "SELECT s.id, s.csrf, s.passkey_id, s.recovering, s.expires_at, p.id AS person_id, p.kind, p.owner_id, p.name "
+    "FROM page_session s JOIN person p ON p.id = s.person_id "
+    "WHERE s.hash = :hash AND s.expires_at > now() AND s.last_seen_at > now() - :idle_max"
 )
 _LASTS = text("SELECT EXISTS (SELECT FROM page_session WHERE id = :id AND expires_at > now())")
 _END_THIS = text("DELETE FROM page_session WHERE hash = :hash")

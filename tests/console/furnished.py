@@ -14,14 +14,17 @@ from temporalio.client import Client
 
 from activities.messages import DrawOrder, Moved, NotMoved, Refused
 from activities.ports import AnswerMissing
+from adapters.postgres.confirmations import burn_intent
 from adapters.postgres.database import Database
 from adapters.postgres.ids import new_id
+from adapters.postgres.ledger import open_account
 from adapters.postgres.links import create_link
 from adapters.postgres.passkeys import NewPasskey, add_passkey
 from adapters.postgres.people import PersonRecord, operator_named, person_of_owner
 from adapters.postgres.recovery import make_codes
 from adapters.postgres.rules import Author, TermsDraft, create_rule, edit_rule
 from adapters.postgres.sessions import begin_session, find_visitor
+from adapters.postgres.tables import Wallet
 from console.visitors import CSRF_FIELD
 from runtime.patience import patience_of
 from tests.api.conftest import build
@@ -31,6 +34,7 @@ from tests.console.conftest import by_name
 from tests.served import serve
 from tests.stories.accounts import Gate, Unknowable
 from tests.stories.town import Town, open_town
+from topup.trigger import Kept
 
 _PATIENCE_SECONDS = 90
 _AGING = (
@@ -84,6 +88,10 @@ class Furnished:
     """The last top-up failed, the balance is low, the rule waits."""
     alan: Resident
     """A new wallet without a rule."""
+    edsger: Resident
+    """Two wallets, in two currencies."""
+    locked_out: str
+    """The token of a browser that was let in with a recovery code."""
     operator_token: str
     link: str
     """A registration link nobody has used yet."""
@@ -112,6 +120,13 @@ class Furnished:
             answer = await client.post(f"{resident.wallet}/auto-top-up", data=form, headers=headers)
         assert answer.status_code == 303, answer.text
         return str(answer.headers["location"])
+
+    async def confirm_too_late(self, resident: Resident) -> str:
+        """The address of a confirmation that has been used up."""
+        location = await self.ask_to_confirm(resident)
+        async with self.database.commit() as session:
+            await burn_intent(session, location.rpartition("/")[2], person_id=resident.person.id)
+        return location
 
     @asynccontextmanager
     async def window(
@@ -157,6 +172,8 @@ async def furnish(
                 kay=await _settle(database, kay),
                 mary=await _settle(database, mary),
                 alan=await _settle(database, alan),
+                edsger=await _settle(database, await _two_wallets(database)),
+                locked_out=await _lock_out(database, mary),
                 operator_token=token,
                 link=link,
             )
@@ -296,6 +313,26 @@ async def _let_in(database: Database) -> tuple[str, str]:
         person = await person_of_owner(session, newcomer.owner_id)
         link = await create_link(session, person.id, made_by="a test", now=now)
     return token, f"/join/{link.token}"
+
+
+async def _two_wallets(database: Database) -> Household:
+    home = await open_household(database, balance="310.75", name="Edsger")
+    async with database.commit() as session:
+        other = Wallet(id=new_id("wallet"), owner_id=home.owner_id, currency="EUR", kept=Kept.LEDGER.value)
+        session.add(other)
+        await session.flush()
+        await open_account(session, kind="wallet", owner_id=home.owner_id, wallet_id=other.id, asset="EUR")
+    return home
+
+
+async def _lock_out(database: Database, home: Household) -> str:
+    """Somebody who has lost every passkey, let in with a code to make a new one: the token of their browser."""
+    now = datetime.now(UTC)
+    async with database.commit() as session:
+        person = await person_of_owner(session, home.owner_id)
+        return await begin_session(
+            session, person.id, browser="Safari on iPhone", passkey_id=None, now=now, recovering=True
+        )
 
 
 async def _settle(database: Database, home: Household, *, prepared: bool = False) -> Resident:

@@ -5,6 +5,7 @@ With `--pictures` the pages are also kept as docs/images show them: `make pictur
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
@@ -36,8 +37,8 @@ class Shown:
     name: str
     whose: str | None
     way: Way
-    trouble: str | None = None
-    """What the console says of a page that is one of trouble."""
+    status: HTTPStatus = HTTPStatus.OK
+    """Another one for a page of trouble, of which the browser's console speaks too."""
 
 
 def at(path: str) -> Way:
@@ -73,6 +74,11 @@ async def confirming(furnished: Furnished) -> str:
     return await furnished.ask_to_confirm(furnished.ada)
 
 
+async def too_late(furnished: Furnished) -> str:
+    """The address of a confirmation that has been used up."""
+    return await furnished.confirm_too_late(furnished.ada)
+
+
 async def joining(furnished: Furnished) -> str:
     """The address of the link by which somebody new gets in."""
     return furnished.link
@@ -103,7 +109,11 @@ PAGES = (
     Shown("account-warned", "mary", at("/account")),
     Shown("push", "ada", at("/push")),
     Shown("operator", "operator", at("/operator")),
-    Shown("trouble", "ada", at("/wallets/nobodys"), trouble="status of 404"),
+    Shown("wallets", "edsger", at("/")),
+    Shown("recovering", "locked_out", at("/account")),
+    Shown("confirmation-over", "ada", too_late, HTTPStatus.CONFLICT),
+    Shown("unsubscribe", None, at("/unsubscribe/of-a-mail")),
+    Shown("trouble", "ada", at("/wallets/nobodys"), HTTPStatus.NOT_FOUND),
 )
 
 every_page = pytest.mark.parametrize("shown", PAGES, ids=lambda shown: shown.name)
@@ -129,6 +139,8 @@ def token_of(furnished: Furnished, whose: str | None) -> str | None:
         return None
     if whose == "operator":
         return furnished.operator_token
+    if whose == "locked_out":
+        return furnished.locked_out
     resident: Resident = getattr(furnished, whose)
     return resident.token
 
@@ -181,10 +193,10 @@ class TestEveryPageIn:
 
 async def open_page(window: Window, furnished: Furnished, shown: Shown) -> None:
     """Open it, and make sure that it is the page and not one of trouble."""
-    if shown.trouble:
-        window.expect_trouble(shown.trouble)
+    if shown.status is not HTTPStatus.OK:
+        window.expect_trouble(f"status of {shown.status}")
     answer = await window.go(await shown.way(furnished))
-    assert answer.status == (404 if shown.trouble else 200)
+    assert answer.status == shown.status
 
 
 UNLABELLED = """() => [...document.querySelectorAll("input:not([type=hidden]), select, textarea")]

@@ -1,5 +1,6 @@
 """Assertions: an honest one proves who was there, and nothing that is not one proves anything."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 
 from adapters.postgres.database import Database
 from adapters.postgres.ids import new_id
-from adapters.postgres.passkeys import add_passkey, find_passkey, list_passkeys
+from adapters.postgres.passkeys import PasskeyRecord, add_passkey, find_passkey, list_passkeys
 from adapters.postgres.sessions import begin_session, find_visitor
 from adapters.postgres.tables import Person
 from console.passkeys import (
     Assertion,
     Fault,
     PasskeyRefused,
+    _check_assertion,
     creation_options,
     new_challenge,
     read_credential,
@@ -27,7 +29,7 @@ from console.passkeys import (
 )
 from console.wiring import Wiring
 from tests.api.conftest import build
-from tests.console.authenticator import Passkey, Way, make_passkey
+from tests.console.authenticator import Passkey, Way, encode, make_passkey
 
 ORIGIN = "https://pay.example.com"
 HONEST = Way(ORIGIN)
@@ -204,6 +206,11 @@ GARBLED = st.builds(
 )
 
 
+HONEST_WORDS = json.dumps(
+    {"type": "webauthn.get", "challenge": encode(b"x" * 32), "origin": "http://localhost:8080"}
+).encode()
+
+
 class TestNonsense:
     @given(credential=GARBLED | st.dictionaries(NAMES, JSON))
     @settings(max_examples=200, deadline=None)
@@ -212,6 +219,26 @@ class TestNonsense:
 
         with pytest.raises(PasskeyRefused):
             verify_registration(credential, challenge=b"x" * 32, wiring=wiring)
+
+    @given(
+        client=st.just(HONEST_WORDS)
+        | st.binary(max_size=80)
+        | st.builds(lambda words: json.dumps(words).encode(), JSON),
+        words=st.binary(max_size=120),
+        signature=st.binary(max_size=80),
+    )
+    @settings(max_examples=200, deadline=None)
+    def test_signed_with_nothing_is_refused_for_a_passkey_that_is_known(
+        self, client: bytes, words: bytes, signature: bytes
+    ) -> None:
+        parts = {"clientDataJSON": client, "authenticatorData": words, "signature": signature}
+        given_back = {"rawId": "AAAA", "id": "AAAA", "type": "public-key"}
+        credential = given_back | {"response": {name: encode(part) for name, part in parts.items()}}
+
+        with pytest.raises(PasskeyRefused):
+            _check_assertion(
+                credential, challenge=b"x" * 32, wiring=UNREACHED, passkey=KNOWN, named_by_itself=False
+            )
 
     def test_is_what_a_page_without_scripts_sends(self) -> None:
         with pytest.raises(PasskeyRefused) as refused:
@@ -227,4 +254,26 @@ class TestNonsense:
         assert refused.value.fault is Fault.UNREADABLE
 
 
+def known_passkey() -> PasskeyRecord:
+    """A passkey as it is kept."""
+    challenge = new_challenge()
+    options = creation_options(UNREACHED, challenge=challenge, name="Ada", handle=b"handle", passkeys=())
+    _, credential = make_passkey(options, Way(UNREACHED.origin))
+    new = verify_registration(credential, challenge=challenge, wiring=UNREACHED)
+    return PasskeyRecord(
+        id="passkey_1",
+        person_id="user_1",
+        handle=b"handle",
+        name="Phone",
+        credential_id=new.credential_id,
+        public_key=new.public_key,
+        transports=(),
+        backed_up=False,
+        created_at=datetime.now(UTC),
+        last_used_at=None,
+        suspect_at=None,
+    )
+
+
 UNREACHED: Wiring = build(Database.open("postgresql:///unused", pool_size=1)).state.console
+KNOWN = known_passkey()

@@ -109,4 +109,5 @@ class TestACode:
             answers = [await visit.client.post("/recover", data={"code": f"guess {n}"}) for n in range(7)]
 
         assert [answer.status_code for answer in answers] == [403] * 5 + [429] * 2
+        assert answers[-1].headers["retry-after"] == "60"
         assert "Wait a minute" in answers[-1].text

@@ -1,6 +1,8 @@
 """Where a visitor is led first."""
 
-from adapters.postgres.database import Database
+from sqlalchemy import text
+
+from adapters.postgres.database import Database, run_sql
 from tests.builders import open_household
 from tests.console.conftest import Browser, sign_in
 
@@ -18,6 +20,29 @@ class TestTheStartPage:
         answer = await owner.get("/")
 
         assert answer.headers["location"] == f"/wallets/{home.wallet_id}"
+
+    async def test_notes_a_minute_later_that_a_browser_is_still_used(
+        self, stranger: Browser, database: Database
+    ) -> None:
+        home = await open_household(database)
+        owner = await sign_in(stranger, database, owner_id=home.owner_id)
+        rows = text(
+            "SELECT now() - last_seen_at < interval '30 seconds' AS fresh, xmin::text FROM page_session"
+        )
+        async with database.commit() as session:
+            await run_sql(
+                session, text("UPDATE page_session SET last_seen_at = now() - interval '2 minutes'")
+            )
+
+        await owner.get("/")
+        async with database.read() as session:
+            first = (await run_sql(session, rows)).one()
+        await owner.get("/")
+        async with database.read() as session:
+            second = (await run_sql(session, rows)).one()
+
+        assert first.fresh
+        assert second == first, "a look within the minute writes nothing"
 
     async def test_leads_an_operator_to_the_overview(self, stranger: Browser, database: Database) -> None:
         operator = await sign_in(stranger, database, owner_id=None)
