@@ -50,6 +50,7 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 which = st.integers(0, 1)
+rivals = st.sampled_from((None, 0, 1))
 accounts = st.sampled_from(("funding", "funding", "funding", "trading"))
 assets = st.sampled_from(sorted(NOTCHES))
 currencies = st.sampled_from(("USDT", "USDT", "EUR", "USDC", "BTC", "JPY"))

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from httpx2 import Response
-from hypothesis import HealthCheck, Phase, settings, stateful
+from hypothesis import HealthCheck, Phase, seed, settings, stateful
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition
 
@@ -25,6 +25,7 @@ from tests.api.chances import (
     currencies,
     drafts,
     gaps,
+    rivals,
     sizes,
     tales,
     versions,
@@ -38,8 +39,8 @@ from tests.builders import Household
 from tests.outages.invariants import assert_invariants
 from topup.money import Money
 
-EXAMPLES, STEPS = 15, 30
-"""How much the tests try; `FUZZ_EXAMPLES` asks for more, and for other examples each time."""
+PARTS, EXAMPLES, STEPS = 3, 5, 30
+"""How much the tests try, the same each time; `FUZZ_EXAMPLES` asks for more, and for others each time."""
 FUZZED = os.environ.get("FUZZ_EXAMPLES")
 
 Moved = TypeVar("Moved")
@@ -69,6 +70,8 @@ class RulesThroughTheApi(stateful.RuleBasedStateMachine):
         """What was compared last; it is compared again when the model has it changed, and in the end."""
         self.watched = self.worked = False
         """A watcher is at work, which judges what is told at once, and a worker, which sees top-ups through."""
+        self.rival: int | None = None
+        """The source that the owner's other business takes half of while the worker is between check and draw."""
         self.sound = False
 
     # ------------------------------------------------------------------------------------------ how it begins
@@ -80,6 +83,7 @@ class RulesThroughTheApi(stateful.RuleBasedStateMachine):
         drafted=st.tuples(drafts, drafts),
         watched=st.sampled_from((True, True, False)),
         worked=st.booleans(),
+        rival=rivals,
     )
     def begin(
         self,
@@ -90,8 +94,9 @@ class RulesThroughTheApi(stateful.RuleBasedStateMachine):
         *,
         watched: bool,
         worked: bool,
+        rival: int | None,
     ) -> None:
-        self.watched, self.worked = watched, worked
+        self.watched, self.worked, self.rival = watched, worked, rival
         for currency, kept in zip(currencies, ("ledger", "elsewhere"), strict=True):
             body = {"owner_id": self.town.owner_id, "currency": currency, "kept": kept}
             opened = self._do(self.town.caller.post("/v1/wallets", body)).json()
@@ -223,10 +228,7 @@ class RulesThroughTheApi(stateful.RuleBasedStateMachine):
     def take(self, which: int, place: int, size: Size) -> None:
         """The owner's other business takes from the exchange account."""
         account, asset = self._source(which, place)
-        wallet = self.world.wallets[0]
-        home = Household(self.town.database, self.town.owner_id, wallet.id, wallet.currency)
-        self._do(home.take(size.text(asset), asset, account=account))
-        self.world.take(account, asset, size.of(asset))
+        self._take(account, asset, size.of(asset))
 
     @stateful.rule(rate=st.sampled_from(RATES))
     def set_rate(self, rate: tuple[str, str, str]) -> None:
@@ -268,10 +270,10 @@ class RulesThroughTheApi(stateful.RuleBasedStateMachine):
         fired = sum(wallet.judge_all(at) for wallet in self.world.wallets)
         assert len(claimed) == fired
 
-    @stateful.rule(watched=st.booleans(), worked=st.booleans())
-    def change_shifts(self, *, watched: bool, worked: bool) -> None:
+    @stateful.rule(watched=st.booleans(), worked=st.booleans(), rival=rivals)
+    def change_shifts(self, *, watched: bool, worked: bool, rival: int | None) -> None:
         """A watcher or a worker stops or starts."""
-        self.watched, self.worked = watched, worked
+        self.watched, self.worked, self.rival = watched, worked, rival
 
     @precondition(something_waits)
     @stateful.rule()
@@ -325,9 +327,10 @@ class RulesThroughTheApi(stateful.RuleBasedStateMachine):
         assert not self._do(story.holds_lock())
 
     def _see_through(self, wallet: Wallet) -> None:
-        """Nothing comes between."""
+        """Nothing comes between but a rival, if there is one (R17)."""
         if wallet.in_hand.shares is None:
             self._check(wallet, again=False)
+            self._compete(wallet.in_hand.terms)
         while wallet.in_hand.may_draw:
             self._draw(wallet, again=False)
         self._settle(wallet, again=False)
@@ -500,6 +503,19 @@ class RulesThroughTheApi(stateful.RuleBasedStateMachine):
         body = {"wallet_id": wallet.id, "amount": wallet.text(amount)}
         answer = self._post_once("/v1/ledger/payments", body, again=again)
         self._same(answer, wallet.pay(amount))
+
+    def _compete(self, terms: Terms) -> None:
+        if self.rival is not None:
+            asset = terms.sources[self.rival % len(terms.sources)]
+            half = self.world.held.get((terms.account, asset), 0) // 2
+            if half:
+                self._take(terms.account, asset, half)
+
+    def _take(self, account: str, asset: str, amount: int) -> None:
+        wallet = self.world.wallets[0]
+        home = Household(self.town.database, self.town.owner_id, wallet.id, wallet.currency)
+        self._do(home.take(Money(asset, amount).text, asset, account=account))
+        self.world.take(account, asset, amount)
 
     def _report(self, wallet: Wallet, reports: Sequence[Report]) -> None:
         events = [
@@ -698,6 +714,12 @@ def _compare_decisions(shown: Sequence[Json], wallet: Wallet, decisions: Sequenc
         assert one["event_id"] == (made.event.event_id or one["event_id"])
 
 
+def machine_of(part: int) -> type[RulesThroughTheApi]:
+    """The machine, with examples of its own for this part; others each time when more is asked for."""
+    machine = type(f"Part{part}", (RulesThroughTheApi,), {})
+    return machine if FUZZED else seed(part)(machine)
+
+
 @pytest.mark.rule("R5")
 @pytest.mark.rule("R6")
 @pytest.mark.rule("R7")
@@ -706,22 +728,27 @@ def _compare_decisions(shown: Sequence[Json], wallet: Wallet, decisions: Sequenc
 @pytest.mark.rule("R10")
 @pytest.mark.rule("R12")
 @pytest.mark.rule("R13")
+@pytest.mark.rule("R16")
+@pytest.mark.rule("R17")
+@pytest.mark.rule("R18")
 @pytest.mark.rule("R19")
 @pytest.mark.rule("R25")
 @pytest.mark.rule("R26")
 class TestRulesThroughTheApi:
-    def test_do_what_the_model_does_whatever_comes_between(self, postgres_url: str, template: str) -> None:
+    @pytest.mark.parametrize("part", range(1 if FUZZED else PARTS))
+    def test_do_what_the_model_does_whatever_comes_between(
+        self, postgres_url: str, template: str, part: int
+    ) -> None:
         RulesThroughTheApi.server = Server(postgres_url, template)
 
+        tried = settings(
+            max_examples=int(FUZZED or EXAMPLES),
+            stateful_step_count=STEPS,
+            deadline=None,
+            print_blob=True,
+            phases=set(Phase) - {Phase.explain},
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        )
         stateful.run_state_machine_as_test(
-            RulesThroughTheApi,
-            settings=settings(
-                max_examples=int(FUZZED or EXAMPLES),
-                stateful_step_count=STEPS,
-                derandomize=FUZZED is None,
-                deadline=None,
-                print_blob=True,
-                phases=set(Phase) - {Phase.explain},
-                suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-            ),
+            machine_of(part), settings=tried if FUZZED else settings(tried, database=None)
         )
