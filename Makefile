@@ -11,6 +11,10 @@ UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
+# How many files of tests run at once, each beside servers of its own. They must find the same order, hence one hash
+# seed for all.
+WORKERS ?= 2
+
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check bench fuzz openapi texts pictures lint types contracts format worker watch api migrate clean
 
@@ -26,7 +30,7 @@ demo: $(SYNCED) ## play the story of a top-up in a temporary place
 test: $(SYNCED) ## run all tests, with real servers
 	@$(PYTHON) -m runtime temporal >/dev/null
 	@$(PYTHON) -m tests.chromium >/dev/null
-	$(PYTHON) -m pytest $(ARGS)
+	PYTHONHASHSEED=0 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: lint types contracts test ## everything a change must pass, exactly what CI runs
 

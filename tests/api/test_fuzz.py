@@ -90,12 +90,14 @@ class Ground:
 
     async def _spares(self, owner_id: str) -> Mapping[str, str]:
         """What only one operation changes, or takes away."""
-        rules = [await self.caller.create_rule(await self.caller.open_wallet(owner_id)) for _ in range(2)]
+        rules = [await self.caller.create_rule(await self.caller.open_wallet(owner_id)) for _ in range(4)]
         order = {"owner_id": owner_id, "url": "https://shop.example.com/spare"}
         endpoint = await self.caller.post("/v1/webhook-endpoints", order)
         return {
             "edit_rule": rules[0]["id"],
             "delete_rule": rules[1]["id"],
+            "enable_rule": rules[2]["id"],
+            "disable_rule": rules[3]["id"],
             "delete_webhook_endpoint": endpoint.json()["id"],
         }
 
