@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
@@ -35,6 +35,9 @@ FORMATS = ("en_US", "en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "pl_PL
 
 Those of a language count only where the pages speak it: next to an English sentence, "1.234" would be read as little
 more than one."""
+
+_DIGITS_MAX = 60
+"""More than any amount has: the database keeps 38."""
 
 HEADERS: Mapping[str, str] = MappingProxyType(
     {
@@ -113,7 +116,10 @@ def amount_text(money: Money, locale: Locale) -> str:
     """An amount as people of this locale write it, with all its decimals that matter: "1,234.50 USDT"."""
     decimals = money.text.partition(".")[2]
     pattern = "#,##0" + (f".{'0' * len(decimals)}" if decimals else "")
-    number = format_decimal(Decimal(money.text), format=pattern, locale=locale, decimal_quantization=False)
+    with localcontext(prec=_DIGITS_MAX):
+        number = format_decimal(
+            Decimal(money.text), format=pattern, locale=locale, decimal_quantization=False
+        )
     return f"{number} {money.asset}"
 
 

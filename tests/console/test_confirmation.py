@@ -320,7 +320,15 @@ class TestAConfirmationThatIsNone:
         assert is_refused(answer, 403, "does not fit what was asked")
         assert await signer.rule() is None
 
-    @pytest.mark.parametrize("credential", ["", "{}", "[]", "nothing", '{"rawId": 7}', "{" * 20_000])
+    async def test_was_sent_without_any_script(self, signer: Signer) -> None:
+        path = await signer.ask()
+
+        answer = await signer.visit.send(path, credential="")
+
+        assert is_refused(answer, 403, "Allow JavaScript for this page")
+        assert await signer.rule() is None
+
+    @pytest.mark.parametrize("credential", ["{}", "[]", "nothing", '{"rawId": 7}', "{" * 20_000])
     async def test_is_no_answer_of_a_passkey(self, credential: str, signer: Signer) -> None:
         path = await signer.ask()
 
