@@ -21,6 +21,8 @@ HELP = (
     "path of a Chromium or Chrome."
 )
 
+_INSTALL = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-liberation")
+"""With the letters that pages are looked at in: others are wider."""
 _VERSION_SECONDS = 60
 _FETCH_SECONDS = 900
 _PROGRAMS = {"chrome", "chromium", "Chromium", "Google Chrome for Testing"}
@@ -105,8 +107,11 @@ def _from_debian(say: Say) -> Path:
         message = "apt-get: only root may install"
         raise _Unusable(message)
     say("Installing Chromium with apt-get, about 100 MB, once.")
-    _fetch(["apt-get", "update", "-qq"], say)
-    _fetch(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"], say)
+    try:
+        _run(_INSTALL, seconds=_FETCH_SECONDS)
+    except _Unusable:
+        _fetch(["apt-get", "update", "-qq"], say)
+        _fetch(_INSTALL, say)
     return _on_path()
 
 

@@ -52,6 +52,9 @@ def installing(folder: Path) -> str:
     return f'echo "$@" >> {folder}/asked; [ "$1" = update ] || {{ {made}; }}'
 
 
+INSTALL = "install -y -qq --no-install-recommends chromium fonts-liberation"
+
+
 class TestFindingTheBrowser:
     def test_prefers_the_setting(self, bare: Path) -> None:
         configured = program(bare / "mine" / "chromium", GOOD)
@@ -93,11 +96,17 @@ class TestFindingTheBrowser:
         said: list[str] = []
 
         assert find_chromium(None, say=said.append) == bare / "bin" / "chromium"
-        assert (bare / "asked").read_text().splitlines() == [
-            "update -qq",
-            "install -y -qq --no-install-recommends chromium",
-        ]
+        assert (bare / "asked").read_text().splitlines() == [INSTALL]
         assert said == ["Installing Chromium with apt-get, about 100 MB, once."]
+
+    def test_asks_debian_for_its_lists_where_they_are_old(
+        self, bare: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old = f'[ "$1" = update ] || [ -e {bare}/asked ] || {{ touch {bare}/asked; exit 100; }}; '
+        debian(bare, monkeypatch, installs=old + installing(bare))
+
+        assert find_chromium(None, say=print) == bare / "bin" / "chromium"
+        assert (bare / "asked").read_text().splitlines() == ["update -qq", INSTALL]
 
     def test_has_playwright_fetch_it_where_debian_gives_none(
         self, bare: Path, monkeypatch: pytest.MonkeyPatch
