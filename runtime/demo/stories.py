@@ -18,6 +18,7 @@ _WAITING = "waiting, for balance_at_threshold"
 _ARRIVED = "Your Pay wallet was topped up with {} USDT"
 _SHORT = "Your top-up came up short: {} of {} USDT arrived"
 _FAILED = "Your top-up of {} USDT failed: nothing was moved"
+_LOW = "Your Pay wallet is below {} USDT, and no top-up is on its way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ def play_off_on_delete(scene: Scene) -> None:
     scene.stays_quiet(DecisionReason.OFF, at="35.00")
     scene.has_top_ups(0)
     scene.page.scene(f"The banner in her wallet: {home.wallet()['alert']['message']}")
+    scene.has_sent(_LOW.format("50.00"))
     scene.page.scene("She turns it on. The balance is below already, so it fires at once.")
     scene.accepts("on", home.change_rule("POST", "/enable"))
     all_of_it = Given("USDT", debited="100.00", worth="100.00")
@@ -245,7 +247,7 @@ STORIES = (
         play=play_off_on_delete,
         wallet="135.00",
         left={"USDT": "400.00"},
-        mails=(_ARRIVED.format("100.00"),),
+        mails=(_LOW.format("50.00"), _ARRIVED.format("100.00")),
     ),
     Story(
         title="A hundred payments at once",
