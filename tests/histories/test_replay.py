@@ -9,8 +9,11 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
+from tests.histories.changed import ChangedTopUp
 from tests.histories.scenarios import SCENARIOS
 from worker import WORKFLOWS
+from workflows.sweep import SweepOpenTopUps
+from workflows.telling import TellOwner
 
 GOLDEN = {path.stem: path.read_text() for path in sorted((Path(__file__).parent / "golden").glob("*.json"))}
 
@@ -37,6 +40,15 @@ class TestGoldenHistories:
 
         with pytest.raises(NondeterminismError):
             await replayer().replay_workflow(history)
+
+    @pytest.mark.parametrize("name", sorted(SCENARIOS.keys() - {"sweep", "telling"}))
+    async def test_a_build_that_takes_the_steps_in_another_order_is_noticed_on_each(self, name: str) -> None:
+        newer = Replayer(
+            workflows=[ChangedTopUp, TellOwner, SweepOpenTopUps], data_converter=pydantic_data_converter
+        )
+
+        with pytest.raises(NondeterminismError):
+            await newer.replay_workflow(WorkflowHistory.from_json(name, GOLDEN[name]))
 
     def test_every_scenario_has_one(self) -> None:
         assert set(SCENARIOS) <= set(GOLDEN)
