@@ -33,6 +33,8 @@ from api import (
 )
 from api.authentication import METRICS_PATH, OPEN_PATHS, Authentication
 from api.bodies import Bodies
+from api.codec import PATHS as CODEC_PATHS
+from api.codec import Door, codec_router, origin_of
 from api.description import install_description
 from api.envelope import Envelope, Refusing
 from api.given import Given
@@ -44,7 +46,10 @@ from api.refusals import install_refusals
 from api.streams import Streams
 from console.rooms import add_pages, is_page
 from console.wiring import Wiring
+from runtime.payloads import PayloadEncryption
+from runtime.points import StoppedPayments, points_of
 from runtime.settings import Settings
+from runtime.temporal import keys_of
 
 _FORGET_EVERY = timedelta(hours=1)
 _log = structlog.get_logger(__name__)
@@ -85,6 +90,8 @@ def build_app(
         routes,
     )
     app.include_router(reference.router)
+    if settings.payload_keys:
+        app.include_router(_codec(settings, database, limits))
     add_pages(app, _pages(settings, database, streams, limits, temporal_namespace))
     install_refusals(app)
     install_description(app)
@@ -116,23 +123,40 @@ def _pages(
     )
 
 
+def _codec(settings: Settings, database: Database, limits: Limits) -> APIRouter:
+    door = Door(database, limits, origin_of(settings.temporal_ui_url))
+    return codec_router(PayloadEncryption(keys_of(settings)), door)
+
+
 def _layers(settings: Settings, database: Database, measures: Measures, limits: Limits) -> list[Middleware]:
     """What a request passes on its way in: nothing of its body is read before its caller is known and counted."""
     origins = frozenset((settings.cors_origins or "").split(",")) - {""}
+    codec_paths = CODEC_PATHS if settings.payload_keys else frozenset[str]()
     return [
         Middleware(Envelope, encrypted=settings.public_url.startswith("https://"), count=measures.count),
-        Middleware(Origins, allowed=origins),
+        Middleware(
+            Origins,
+            allowed=origins,
+            codec_origin=origin_of(settings.temporal_ui_url),
+            codec_paths=codec_paths,
+        ),
         Middleware(Refusing),
         Middleware(Patience, seconds=PATIENCE_SECONDS),
         Middleware(
             Authentication,
             find_holder=partial(find_holder, database),
             limits=limits,
-            counted_elsewhere=is_page,
+            counted_elsewhere=lambda path: is_page(path) or path in codec_paths,
             open_paths=OPEN_PATHS | ({METRICS_PATH} if settings.metrics_open else set()),
         ),
         Middleware(Bodies),
+        *_points(settings),
     ]
+
+
+def _points(settings: Settings) -> list[Middleware]:
+    points = points_of(settings)
+    return [Middleware(StoppedPayments, points=points)] if points else []
 
 
 def _routers(settings: Settings) -> tuple[APIRouter, ...]:

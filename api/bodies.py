@@ -10,6 +10,7 @@ BODY_BYTES_MAX = 256 * 1024
 """Room for a batch of 500 balance events."""
 
 _JSON = re.compile(r"application/([a-z0-9.-]+\+)?json(\s*;.*)?", re.IGNORECASE)
+_OF_JSON = ("/v1/", "/codec/")
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -46,13 +47,13 @@ class _Bounded:
 
 
 def _refuse_body(scope: Scope) -> None:
-    """Refuse a body that says it is too large, or under /v1 that it is not JSON."""
+    """Refuse a body that says it is too large, or where JSON is taken that it is none."""
     headers = Headers(scope=scope)
     length = headers.get("content-length", "0")
     if length.isdecimal() and int(length) > BODY_BYTES_MAX:
         raise _too_large()
     has_body = length != "0" or "transfer-encoding" in headers
-    takes_json = scope["method"] in _METHODS_WITH_BODY and scope["path"].startswith("/v1/")
+    takes_json = scope["method"] in _METHODS_WITH_BODY and scope["path"].startswith(_OF_JSON)
     if has_body and takes_json and not _JSON.fullmatch(headers.get("content-type", "")):
         raise HTTPException(415)
 

@@ -25,6 +25,7 @@ from adapters.postgres.rules import RuleExists, RuleLocked, RuleUnknown, Version
 from adapters.postgres.wallets import WalletUnknown
 from adapters.postgres.webhooks import EndpointOff, EndpointsTooMany, EndpointUnknown, MessageUnknown
 from api.authentication import KeyBound, ScopeMissing, Unauthenticated
+from api.codec import NotAnOperator, PayloadsUnreadable
 from api.limits import TooMany
 from api.methods import methods_of
 from api.once import KeyMissing, KeyUnusable
@@ -36,6 +37,7 @@ from api.streams import StreamsTooMany
 from api.versions import VersionForeign, VersionMissing
 from api.wire import FieldsInvalid
 from runtime.logs import redact_keys
+from runtime.payloads import PayloadKeyMissing, PayloadNotGenuine
 from topup.rule import TermsInvalid
 
 
@@ -76,6 +78,7 @@ REFUSALS: Mapping[type[Exception], Refusal] = MappingProxyType(
         Unauthenticated: Refusal(401, "unauthenticated", "No valid API key"),
         ScopeMissing: Refusal(403, "forbidden", "The API key does not allow this"),
         KeyBound: Refusal(403, "forbidden", "The API key does not allow this"),
+        NotAnOperator: Refusal(403, "forbidden", "Only for operators"),
         OwnerUnknown: Refusal(404, "not_found", "There is no such owner"),
         WalletUnknown: Refusal(404, "not_found", "There is no such wallet"),
         RuleUnknown: Refusal(404, "not_found", "There is no such rule"),
@@ -102,6 +105,9 @@ REFUSALS: Mapping[type[Exception], Refusal] = MappingProxyType(
         TermsInvalid: _INVALID,
         FieldsInvalid: _INVALID,
         RequestValidationError: _INVALID,
+        PayloadsUnreadable: Refusal(400, "malformed", "The body cannot be read"),
+        PayloadKeyMissing: Refusal(422, "payload_key_missing", "The key of this payload is not here"),
+        PayloadNotGenuine: Refusal(422, "payload_not_genuine", "This payload is not what was written"),
         VersionMissing: Refusal(428, "version_required", "The rule's version is needed"),
         TooMany: Refusal(429, "rate_limited", "Too many requests"),
         StreamsTooMany: Refusal(429, "too_many_streams", "Too many streams are open", retry_after=10),

@@ -1,4 +1,4 @@
-"""The runtime's commands: `up`, `demo`, `inbox`, `temporal` and `pgbench`."""
+"""The runtime's commands: `up`, `demo`, `inbox`, `temporal`, `payload-key` and `pgbench`."""
 
 import argparse
 import importlib
@@ -20,6 +20,11 @@ _COMMANDS = {
         "runtime.temporal_program",
         "print_temporal_program",
         "find or fetch the Temporal program and print its path",
+    ),
+    "payload-key": (
+        "runtime.payload_keys",
+        "print_payload_key",
+        "make a key that encrypts what Temporal keeps, and print it",
     ),
     "pgbench": ("runtime.embedded_postgres", "print_pgbench", "print the path of pgbench"),
 }

@@ -13,13 +13,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtime.payload_keys import PayloadKeys
+
 PREFIX = "TIDEMARK_"
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 _HOST = re.compile(r"(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+")
-_SECRETS = frozenset({"database_url", "smtp_password"})
+_SECRETS = frozenset({"database_url", "payload_keys", "smtp_password"})
 _SHORTENED_AT = 60
 
 _Kind = TypeVar("_Kind", bound=BaseSettings)
@@ -111,6 +113,11 @@ def _check_hosts(value: str) -> str:
         msg = "must be host names such as push.example.com or *.example.com, with commas between"
         raise ValueError(msg)
     return ",".join(_parts(value))
+
+
+def _check_payload_keys(value: SecretStr) -> SecretStr:
+    PayloadKeys.read(value.get_secret_value())
+    return value
 
 
 def _parts(value: str) -> list[str]:
@@ -247,6 +254,10 @@ class Settings(BaseSettings):
     push_inbox_url: WebAddress | None = Field(
         default=None,
         description="Development only: the inbox that takes push notifications in place of a browser.",
+    )
+    payload_keys: Annotated[SecretStr, AfterValidator(_check_payload_keys)] | None = Field(
+        default=None,
+        description="The keys that encrypt what Temporal keeps, as id:base64 with commas between; the first writes.",
     )
     log_format: Literal["json", "console"] = Field(
         default="json", description="One JSON object a line, or lines for people."

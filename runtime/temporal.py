@@ -10,11 +10,12 @@ import structlog
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client, Plugin
 from temporalio.common import SearchAttributeIndexedValueType
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
+from runtime.payload_keys import PayloadKeys
+from runtime.payloads import converter_of
 from runtime.settings import Settings
 
 DEFAULT_ADDRESS = "localhost:7233"
@@ -57,6 +58,12 @@ async def connect(
         return await _connect_until_answered(options, plugins)
 
 
+def keys_of(settings: Settings) -> PayloadKeys:
+    """The keys that encrypt what Temporal keeps; none where it is kept as it is."""
+    given = settings.payload_keys
+    return PayloadKeys.read(given.get_secret_value()) if given else PayloadKeys()
+
+
 async def ensure_search_attributes(
     client: Client,
     wanted: Mapping[str, SearchAttributeIndexedValueType],
@@ -84,7 +91,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         msg = f"Temporal's settings cannot be used: {refused}"
         raise TemporalSettingsInvalid(msg) from None
     options.setdefault("target_host", DEFAULT_ADDRESS)
-    options["data_converter"] = pydantic_data_converter
+    options["data_converter"] = converter_of(keys_of(settings))
     if settings.metrics_bind is not None:
         options["runtime"] = _runtime_with_metrics(settings.metrics_bind)
     return options
