@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from activities.messages import DrawOrder, Moved, NotMoved, Refused
+from adapters.postgres.claims import Claims
 from adapters.postgres.database import Database
 from adapters.postgres.ledger import LedgerAccounts
 from runtime.settings import Settings
@@ -94,6 +95,57 @@ class TestOneKey:
             await ledger.draw(order(home, "topup_a:1", "101"))
 
         assert await home.balance() == "100.00"
+
+
+@pytest.mark.rule("R19")
+class TestTheDrawsOfOneTopUp:
+    async def test_never_give_more_than_its_amount_whatever_they_are_asked_for(
+        self, database: Database
+    ) -> None:
+        home, top_up_id = await low_household(database)
+        ledger = LedgerAccounts(database)
+
+        answers = [
+            await ledger.draw(order(home, f"{top_up_id}:1", "60")),
+            await ledger.draw(order(home, f"{top_up_id}:2", "100", asset="USDC")),
+            await ledger.draw(order(home, f"{top_up_id}:3", "1", asset="USDG")),
+        ]
+
+        assert answers == [
+            Moved(debited=Money.parse("60", "USDT"), credited=Money.parse("60", "USDT"), short=False),
+            Moved(debited=Money.parse("40", "USDC"), credited=Money.parse("40", "USDT"), short=True),
+            Refused(reason=DrawReason.REJECTED),
+        ]
+        assert await home.balance() == "135.00"
+        await assert_sound(database)
+
+    async def test_never_give_more_than_its_amount_however_many_come_at_once(
+        self, database: Database
+    ) -> None:
+        home, top_up_id = await low_household(database)
+        ledger = LedgerAccounts(database)
+        orders = [
+            order(home, f"{top_up_id}:{rank}", "70", asset=asset)
+            for rank, asset in ((1, "USDT"), (2, "USDC"), (3, "USDG"))
+        ]
+
+        answers = await asyncio.gather(*[ledger.draw(each) for each in orders * 7])
+
+        given = {answer for answer in answers if isinstance(answer, Moved)}
+        assert sum(answer.credited.units for answer in given) == Money.parse("100", "USDT").units
+        assert await home.balance() == "135.00"
+        await assert_sound(database)
+
+
+async def low_household(database: Database) -> tuple[Household, str]:
+    """A wallet of 35 whose rule has just fired for 100, over three sources of 500 each; the top-up's id."""
+    home = await open_household(database, balance="80")
+    for asset in ("USDT", "USDC", "USDG"):
+        await home.fund("500", asset)
+    await home.draw_up_rule(sources=("USDT", "USDC", "USDG"))
+    await home.spend("45")
+    (top_up_id,) = (await Claims(database).judge_waiting()).claimed
+    return home, top_up_id
 
 
 class TestTheFence:
