@@ -121,6 +121,6 @@ async def _recoded(request: Request, recode: Recode, *, deed: str, caller: str) 
 def _read(body: bytes) -> Sequence[Payload]:
     try:
         return Parse(body, Payloads()).payloads
-    except (ParseError, UnicodeDecodeError) as unreadable:
+    except (ParseError, UnicodeDecodeError, RecursionError) as unreadable:
         message = "Send the payloads as Temporal's codec protocol has them: JSON with a list `payloads`."
         raise PayloadsUnreadable(message) from unreadable
