@@ -16,7 +16,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench fuzz openapi texts pictures lint types contracts format worker watch api migrate clean
+.PHONY: help run demo test check bench chaos fuzz openapi texts pictures lint types contracts format worker watch api audit migrate clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,10 @@ pictures: $(SYNCED) ## take pictures of every page, in both themes, phone and de
 	@$(PYTHON) -m tests.chromium >/dev/null
 	$(PYTHON) -m pytest -q --pictures tests/console/test_every_page_in_browser.py -k "for_everybody"
 
+chaos: $(SYNCED) ## strike every program at every step of a top-up, a thousand times; CASE=... plays one again
+	@$(PYTHON) -m runtime temporal >/dev/null
+	$(PYTHON) -m tests.chaos $(if $(CASE),--case $(CASE)) $(if $(CASES),--cases $(CASES)) $(if $(LANES),--lanes $(LANES)) $(if $(SEED),--seed $(SEED))
+
 bench: $(SYNCED) ## measure, as ratios taken in one run
 	@$(PYTHON) -m tests.bench
 
@@ -74,6 +78,9 @@ watch: $(SYNCED) ## one balance watcher
 
 api: $(SYNCED) ## one API
 	@$(PYTHON) -m api
+
+audit: $(SYNCED) ## look whether the books agree, also while everything runs; it changes nothing
+	@$(PYTHON) -m starter audit
 
 migrate: $(SYNCED) ## bring the database up to date
 	@$(PYTHON) -m adapters.postgres upgrade

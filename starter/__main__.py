@@ -1,4 +1,4 @@
-"""The starter's commands: `watch` judges and sends webhooks for ever, `run RULE` starts one top-up by hand."""
+"""The starter's commands: `watch` judges and sends webhooks for ever, `run RULE` starts one top-up, `audit` looks."""
 
 import argparse
 import asyncio
@@ -6,16 +6,20 @@ import signal
 import sys
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 
 from adapters.notify.webhook import WebhookSender
+from adapters.postgres.claims import Claims
 from adapters.postgres.database import EVENT_CHANNEL, WAKE_CHANNEL, Database
 from adapters.postgres.wakes import Wakes
 from runtime.lifeline import watch_lifeline
 from runtime.logs import configure_logs
 from runtime.patience import patience_of
+from runtime.points import CLAIMS, RUNS, points_of, stop_at
 from runtime.settings import Settings, SettingsInvalid, read_settings
 from runtime.temporal import connect
+from starter.audit import run_audit
 from starter.by_hand import run_rule
 from starter.courier import Courier, Persistence
 from starter.runs import TemporalRuns
@@ -37,6 +41,8 @@ def main(arguments: list[str]) -> int:
         watch_lifeline()
         asyncio.run(watch(settings))
         return 0
+    if wanted.command == "audit":
+        return asyncio.run(look_at_the_books(settings))
     rule_id: str = wanted.rule
     return asyncio.run(start_by_hand(settings, rule_id))
 
@@ -74,12 +80,34 @@ async def start_by_hand(settings: Settings, rule_id: str) -> int:
     return code
 
 
+async def look_at_the_books(settings: Settings) -> int:
+    """Audit the database, also a live one. Returns 0 when all holds, 1 on a breach, 2 when it could not look."""
+    database = Database.open(settings.database_url, pool_size=1)
+    try:
+        sentences, code = await run_audit(database)
+    except (SQLAlchemyError, OSError) as out_of_reach:
+        _LOG.debug("audit.refused", error=str(out_of_reach))
+        sys.stderr.write(
+            "Nothing was looked at: the database cannot be reached or is not up to date. Check TIDEMARK_DATABASE_URL, "
+            "then run `python -m adapters.postgres upgrade`.\n"
+        )
+        return 2
+    finally:
+        await database.close()
+    sys.stdout.write(f"{sentences}\n")
+    return code
+
+
 def build_watcher(settings: Settings, database: Database, client: Client) -> tuple[Watcher, TemporalRuns]:
     """A watcher, and the runs it starts."""
     runs = TemporalRuns(client, settings.task_queue)
-    patience = patience_of(settings)
+    points = points_of(settings)
     return Watcher(
-        database=database, runs=runs, patience=patience, poll_interval=settings.poll_interval
+        database=database,
+        runs=stop_at(points, runs, RUNS),
+        patience=patience_of(settings),
+        poll_interval=settings.poll_interval,
+        claims=stop_at(points, Claims(database), CLAIMS, lambda judged: " ".join(judged.claimed)),
     ), runs
 
 
@@ -103,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("watch", help="judge balance events, start top-ups and send webhooks, until stopped")
     run = commands.add_parser("run", help="judge one rule now, as if its owner had just saved it")
     run.add_argument("rule", help="the rule's id, rule_…")
+    commands.add_parser(
+        "audit", help="look whether the books agree, at any time; exits with 1 if they do not"
+    )
     return parser
 
 

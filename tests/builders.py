@@ -95,7 +95,7 @@ class Household:
             account=account,
             sources=list(sources),
             enabled=enabled,
-            armed=armed,
+            armed=armed and enabled,
             version=1,
         )
         for name, value in cap_columns(caps).items():

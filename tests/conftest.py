@@ -20,6 +20,7 @@ from runtime.settings import DevelopmentSettings
 from runtime.temporal import ensure_search_attributes
 from runtime.temporal_program import find_temporal_program
 from runtime.temporal_server import DYNAMIC_CONFIG
+from tests.outages.invariants import assert_invariants
 from tests.stories.town import Town, open_town
 from workflows.ids import SEARCH_ATTRIBUTES
 
@@ -116,9 +117,10 @@ async def temporal() -> AsyncIterator[WorkflowEnvironment]:
 async def idle_town(
     temporal: WorkflowEnvironment, database: Database, database_url: str
 ) -> AsyncIterator[Town]:
-    """A town in which no worker runs until the story starts one."""
+    """A town in which no worker runs until the story starts one; at its end, wherever it stands, the books agree."""
     async with open_town(temporal.client, database, database_url) as town:
         yield town
+        await assert_invariants(database)
 
 
 @pytest_asyncio.fixture
