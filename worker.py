@@ -33,6 +33,7 @@ from adapters.postgres.top_ups import TopUpRecords
 from runtime.lifeline import watch_lifeline
 from runtime.logs import configure_logs
 from runtime.patience import patience_of
+from runtime.points import ACCOUNTS, DELIVERIES, SENDER, TOP_UPS, points_of, stop_at
 from runtime.settings import Settings, SettingsInvalid, read_settings
 from runtime.temporal import connect, ensure_search_attributes
 from starter.runs import TemporalRuns
@@ -104,10 +105,14 @@ def build_activities(
     database: Database, settings: Settings, *, runs: Runs, accounts: Accounts, senders: Mapping[str, Sender]
 ) -> list[Callable[..., Any]]:
     """Every deed over its adapters."""
-    top_ups = TopUpRecords(database, patience_of(settings))
-    deliveries = DeliveryRecords(database, settings.notify_give_up_after)
+    points = points_of(settings)
+    accounts = stop_at(points, accounts, ACCOUNTS)
+    top_ups = stop_at(points, TopUpRecords(database, patience_of(settings)), TOP_UPS)
+    deliveries = stop_at(points, DeliveryRecords(database, settings.notify_give_up_after), DELIVERIES)
     draw = Draw(accounts, top_ups)
-    notify = Notify(deliveries, senders)
+    notify = Notify(
+        deliveries, {channel: stop_at(points, sender, SENDER) for channel, sender in senders.items()}
+    )
     return [
         Hold(top_ups).hold_lock,
         Check(accounts, top_ups).check,

@@ -259,6 +259,10 @@ class Settings(BaseSettings):
         default=None,
         description="The keys that encrypt what Temporal keeps, as id:base64 with commas between; the first writes.",
     )
+    stop_points: Path | None = Field(
+        default=None,
+        description="Development only: the socket at which programs say how far they are, and stand until let go.",
+    )
     log_format: Literal["json", "console"] = Field(
         default="json", description="One JSON object a line, or lines for people."
     )
@@ -277,12 +281,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_development_only(self) -> Self:
-        if self.environment == "production" and self.push_inbox_url is not None:
-            msg = (
-                f"{PREFIX}PUSH_INBOX_URL is for development only: "
-                f"unset it, or set {PREFIX}ENVIRONMENT to development."
-            )
-            raise ValueError(msg)
+        for field in ("push_inbox_url", "stop_points"):
+            if self.environment == "production" and getattr(self, field) is not None:
+                msg = (
+                    f"{variable(field)} is for development only: "
+                    f"unset it, or set {PREFIX}ENVIRONMENT to development."
+                )
+                raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

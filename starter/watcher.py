@@ -33,6 +33,8 @@ class Watcher:
     runs: Runs
     patience: Patience
     poll_interval: timedelta
+    claims: Claims | None = None
+    """What judges; made over the database where none is given."""
     events_waiting: asyncio.Event = field(default_factory=asyncio.Event)
     top_ups_waiting: asyncio.Event = field(default_factory=asyncio.Event)
     _to_tell: list[Telling] = field(default_factory=list)
@@ -47,7 +49,7 @@ class Watcher:
 
     async def judge_all(self) -> None:
         """Judge until nothing is left that another watcher is not at."""
-        claims = Claims(self.database)
+        claims = self.claims or Claims(self.database)
         while True:
             judged = await self._judge_round(claims)
             if judged.claimed:

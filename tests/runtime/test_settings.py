@@ -158,6 +158,15 @@ class TestRefusingSettings:
         monkeypatch.setenv("TIDEMARK_ENVIRONMENT", "development")
         assert read_settings().push_inbox_url == "http://127.0.0.1:8025"
 
+    def test_keeps_the_stop_points_out_of_production(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TIDEMARK_STOP_POINTS", "/tmp/points")  # noqa: S108 - it is never opened
+
+        with pytest.raises(SettingsInvalid, match="TIDEMARK_STOP_POINTS is for development only"):
+            read_settings()
+
+        monkeypatch.setenv("TIDEMARK_ENVIRONMENT", "development")
+        assert str(read_settings().stop_points) == "/tmp/points"  # noqa: S108
+
     def test_sends_no_mail_password_over_an_open_line_in_production(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
