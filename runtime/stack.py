@@ -38,6 +38,8 @@ _NOT_PASSED_ON = (
     "TIDEMARK_SMTP_PASSWORD",
     "TIDEMARK_METRICS_BIND",
     "TIDEMARK_API_HOST",
+    # The owner's address is for the upgrade alone.
+    "TIDEMARK_MIGRATION_DATABASE_URL",
 )
 # Whoever develops asks more often than a caller may; their own setting goes before this one.
 _UNHURRIED = {
@@ -223,14 +225,20 @@ class Stack:
         }
 
     def database_url(self) -> str:
-        """Give the address of the product's database."""
-        if self._settings.database_url is not None:
-            return self._settings.database_url
+        """Give the address of the product's database, as its programs use it."""
+        return self._settings.database_url or self._postgres().database_url()
+
+    def owner_url(self) -> str:
+        """Give the address of the product's database as the owner of its tables, for the upgrade."""
+        settings = self._settings
+        return settings.migration_database_url or settings.database_url or self._postgres().owner_url()
+
+    def _postgres(self) -> PostgresPart:
         postgres = self._parts.get("postgres")
         if not isinstance(postgres, PostgresPart):
             msg = "The stack is not started."
             raise StackFailed(msg)
-        return postgres.database_url()
+        return postgres
 
     def create_api_key(self, *, scopes: str, name: str) -> str:
         """Create an API key; scopes are given as the command takes them, with commas between."""
@@ -267,7 +275,7 @@ class Stack:
         self.addresses = Addresses(
             api=f"http://{LOCALHOST}:{ports['api_port']}",
             temporal=f"{LOCALHOST}:{ports['temporal_port']}",
-            temporal_ui=f"http://{LOCALHOST}:{ports['temporal_ui_port']}",
+            temporal_ui=f"http://localhost:{ports['temporal_ui_port']}",
             inbox=f"http://{LOCALHOST}:{ports['inbox_port']}",
             smtp_port=ports["smtp_port"],
             pages=f"http://localhost:{ports['api_port']}",
@@ -322,7 +330,9 @@ class Stack:
     def _start_programs(self) -> None:
         self._say("Bringing the database up to date.")
         with _explained():
-            run_program(["adapters.postgres", "upgrade"], self.environment(), seconds=_MIGRATION_SECONDS)
+            owner = {"TIDEMARK_MIGRATION_DATABASE_URL": self.owner_url()}
+            upgrade = ["adapters.postgres", "upgrade"]
+            run_program(upgrade, {**self.environment(), **owner}, seconds=_MIGRATION_SECONDS)
         self._say("Starting worker, watcher and API.")
         for name in ("worker", "watcher", "api"):
             self._launch(self._parts[name])
@@ -452,6 +462,7 @@ def temporary_settings(home: Path) -> DevelopmentSettings:
     return DevelopmentSettings(
         home=home,
         database_url=None,
+        migration_database_url=None,
         api_port=0,
         temporal_port=0,
         temporal_ui_port=0,
