@@ -35,7 +35,7 @@ from runtime.logs import configure_logs
 from runtime.patience import patience_of
 from runtime.points import ACCOUNTS, DELIVERIES, SENDER, TOP_UPS, points_of, stop_at
 from runtime.settings import Settings, SettingsInvalid, read_settings
-from runtime.temporal import connect, ensure_search_attributes
+from runtime.temporal import TemporalSettingsInvalid, connect, ensure_search_attributes
 from starter.runs import TemporalRuns
 from starter.schedule import ensure_sweep
 from workflows.ids import SEARCH_ATTRIBUTES
@@ -57,7 +57,11 @@ def main() -> int:
         return 2
     configure_logs(log_format=settings.log_format, log_level=settings.log_level)
     watch_lifeline()
-    asyncio.run(work(settings))
+    try:
+        asyncio.run(work(settings))
+    except TemporalSettingsInvalid as invalid:
+        sys.stderr.write(f"{invalid}\n")
+        return 2
     return 0
 
 

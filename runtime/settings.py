@@ -6,7 +6,7 @@ from email.utils import parseaddr
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from limits import parse
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -23,6 +23,8 @@ _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 _HOST = re.compile(r"(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+")
 _SECRETS = frozenset({"database_url", "payload_keys", "smtp_password"})
 _SHORTENED_AT = 60
+_HERE = re.compile(r"|/.*|localhost|127(\.\d+){3}|\[?::1\]?")
+_DECIDED = frozenset({"disable", "require", "verify-ca", "verify-full"})
 
 _Kind = TypeVar("_Kind", bound=BaseSettings)
 
@@ -51,6 +53,16 @@ def _check_database_url(value: str) -> str:
         msg = "must be a PostgreSQL address such as postgresql://user@host:5432/tidemark"
         raise ValueError(msg)
     return re.sub(r"^postgres://", "postgresql://", value)
+
+
+def _is_decided(database_url: str) -> bool:
+    """Whether the database is on this machine, or the address says how the connection is protected."""
+    parts = urlsplit(database_url)
+    asked = parse_qs(parts.query)
+    hosts = [host for named in asked.get("host", []) for host in named.split(",")]
+    hosts += [host.rpartition(":")[0] or host for host in parts.netloc.rpartition("@")[2].split(",")]
+    local = all(_HERE.fullmatch(host) for host in [*hosts, *asked.get("hostaddr", [])])
+    return local or bool(_DECIDED.intersection(asked.get("sslmode", [])))
 
 
 def _check_web_address(value: str) -> str:
@@ -286,6 +298,19 @@ class Settings(BaseSettings):
                 msg = (
                     f"{variable(field)} is for development only: "
                     f"unset it, or set {PREFIX}ENVIRONMENT to development."
+                )
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_database_by_chance(self) -> Self:
+        """Without a word about TLS, PostgreSQL's library falls back to an open connection silently."""
+        for field in ("database_url", "migration_database_url"):
+            address = getattr(self, field, None)
+            if self.environment == "production" and address and not _is_decided(address):
+                msg = (
+                    f"{variable(field)} names another machine and does not say how the way there is protected: "
+                    "add sslmode=verify-full (and sslrootcert), or sslmode=disable where the network itself is trusted."
                 )
                 raise ValueError(msg)
         return self

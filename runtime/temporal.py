@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import ipaddress
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -21,6 +23,7 @@ from runtime.settings import Settings
 DEFAULT_ADDRESS = "localhost:7233"
 
 _log = structlog.get_logger(__name__)
+_UNTRUSTED = re.compile(r"InvalidCertificate\((?P<why>\w+)")
 _PAUSE_FIRST = 0.25
 _PAUSE_LONGEST = 5.0
 # What a server says while it starts or while its namespace is being made.
@@ -29,6 +32,10 @@ _PASSING = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED
 
 class TemporalSettingsInvalid(ValueError):
     """Temporal's own settings (TEMPORAL_* or its configuration file) cannot be used."""
+
+
+class TemporalNotTrusted(TemporalSettingsInvalid):
+    """Somebody answers at Temporal's address, and cannot show that it is Temporal."""
 
 
 class TemporalUnreachable(ConnectionError):
@@ -49,7 +56,8 @@ async def connect(
     """Connect as TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE and their kin say, waiting until the server answers.
 
     Without `patience` it waits for ever, saying so in the log; with it, raises `TemporalUnreachable`. A `lazy`
-    client is returned at once and connects with its first call. Raises `TemporalSettingsInvalid`.
+    client is returned at once and connects with its first call. Raises `TemporalSettingsInvalid`, and
+    `TemporalNotTrusted` where TLS finds a certificate that is not vouched for: waiting would not mend it.
     """
     options = _options(settings)
     if lazy:
@@ -91,10 +99,31 @@ def _options(settings: Settings) -> dict[str, Any]:
         msg = f"Temporal's settings cannot be used: {refused}"
         raise TemporalSettingsInvalid(msg) from None
     options.setdefault("target_host", DEFAULT_ADDRESS)
+    _refuse_open_key(options)
     options["data_converter"] = converter_of(keys_of(settings))
     if settings.metrics_bind is not None:
         options["runtime"] = _runtime_with_metrics(settings.metrics_bind)
     return options
+
+
+def _refuse_open_key(options: Mapping[str, Any]) -> None:
+    """An API key is sent with every call: on a network it would be read, and used, by others."""
+    address = str(options["target_host"])
+    if options.get("api_key") and options.get("tls") is False and not is_this_machine(address):
+        msg = (
+            f"TEMPORAL_API_KEY would travel readably to {address}: unset TEMPORAL_TLS, which a key turns on, or set "
+            "it to true."
+        )
+        raise TemporalSettingsInvalid(msg)
+
+
+def is_this_machine(address: str) -> bool:
+    """Whether host:port is here, so that what is sent there passes no network."""
+    host = address.rpartition(":")[0].strip("[]") or address
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _runtime_with_metrics(bind_address: str) -> Runtime:
@@ -118,6 +147,7 @@ async def _connect_until_answered(options: Mapping[str, Any], plugins: Sequence[
         try:
             client = await Client.connect(**options, plugins=plugins)
         except RuntimeError as unanswered:
+            _refuse_untrusted(unanswered, str(options["target_host"]))
             waited = True
             _log.warning(
                 "temporal.unreachable",
@@ -131,6 +161,17 @@ async def _connect_until_answered(options: Mapping[str, Any], plugins: Sequence[
             if waited:
                 _log.info("temporal.reached", address=options["target_host"])
             return client
+
+
+def _refuse_untrusted(error: RuntimeError, address: str) -> None:
+    found = _UNTRUSTED.search(str(error))
+    if found:
+        msg = (
+            f"Who answers at {address} cannot show to be Temporal: its certificate is not trusted here "
+            f"({found['why']}). Name the CA in TEMPORAL_TLS_SERVER_CA_CERT_PATH, and the name in the certificate in "
+            "TEMPORAL_TLS_SERVER_NAME where it is not the address's."
+        )
+        raise TemporalNotTrusted(msg) from None
 
 
 @contextlib.asynccontextmanager

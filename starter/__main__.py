@@ -18,7 +18,7 @@ from runtime.logs import configure_logs
 from runtime.patience import patience_of
 from runtime.points import CLAIMS, RUNS, points_of, stop_at
 from runtime.settings import Settings, SettingsInvalid, read_settings
-from runtime.temporal import connect
+from runtime.temporal import TemporalSettingsInvalid, connect
 from starter.audit import run_audit
 from starter.by_hand import run_rule
 from starter.courier import Courier, Persistence
@@ -37,6 +37,14 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{invalid}\n")
         return 2
     configure_logs(log_format=settings.log_format, log_level=settings.log_level)
+    try:
+        return _run(settings, wanted)
+    except TemporalSettingsInvalid as invalid:
+        sys.stderr.write(f"{invalid}\n")
+        return 2
+
+
+def _run(settings: Settings, wanted: argparse.Namespace) -> int:
     if wanted.command == "watch":
         watch_lifeline()
         asyncio.run(watch(settings))

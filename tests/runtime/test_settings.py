@@ -13,7 +13,7 @@ from runtime.settings import (
     read_settings,
 )
 
-DATABASE = "postgresql://tidemark:hunter2@db.example.com/tidemark"
+DATABASE = "postgresql://tidemark:hunter2@db.example.com/tidemark?sslmode=verify-full"
 
 
 @pytest.fixture(autouse=True)

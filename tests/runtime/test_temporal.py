@@ -51,7 +51,7 @@ def settings(server: TemporalPart, monkeypatch: pytest.MonkeyPatch) -> Settings:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("TEMPORAL_ADDRESS", server.plan.address)
-    return Settings(database_url="postgresql://nowhere/tidemark")
+    return Settings(database_url="postgresql:///tidemark")
 
 
 @pytest_asyncio.fixture
