@@ -16,9 +16,8 @@ from sqlalchemy import text
 
 from adapters.postgres.database import Database, run_sql
 from adapters.postgres.keys import create_key
-from adapters.postgres.migrations.reach import upgrade
-from runtime.embedded_postgres import create_database, start_postgres, stop_postgres
-from runtime.parts import DATABASE_NAME, PostgresPart
+from runtime.embedded_postgres import stop_postgres
+from runtime.parts import DATABASE_NAME, PostgresPart, run_program
 from runtime.ports import choose_ports
 from runtime.temporal_server import (
     NAMESPACE,
@@ -42,6 +41,7 @@ _SERVERS = ("postgres", "temporal")
 _SOCKET = ".s.PGSQL.5432"
 _WALLET_OF = text("SELECT wallet_id FROM top_up WHERE id = :top_up_id")
 _CALLS_MAX = 100
+_UPGRADE_SECONDS = 180.0
 
 Found = TypeVar("Found")
 
@@ -57,11 +57,16 @@ class Template:
 def make_template(home: Path) -> Template:
     """Make it once for all lanes. It spares the disk: a program's death costs nothing that it has written."""
     folder = home / "template"
-    server = start_postgres(folder, log=home / "template.log", say=print)
+    part = PostgresPart(folder, log=home / "template.log", say=print)
+    part.start()
     try:
-        url = create_database(server, DATABASE_NAME)
-        upgrade(url)
-        key = asyncio.run(_make_key(url))
+        assert part.server is not None
+        urls = {
+            "TIDEMARK_DATABASE_URL": part.database_url(),
+            "TIDEMARK_MIGRATION_DATABASE_URL": part.server.url(DATABASE_NAME),
+        }
+        run_program(["adapters.postgres", "upgrade"], {**os.environ, **urls}, seconds=_UPGRADE_SECONDS)
+        key = asyncio.run(_make_key(part.server.url(DATABASE_NAME)))
     finally:
         stop_postgres(folder)
     with (folder / "postgresql.auto.conf").open("a", encoding="utf-8") as settings:
@@ -112,7 +117,8 @@ class Lane:
         await self._in_thread(self._copy_template)
         await self.start_server(Struck.TEMPORAL)
         await self.start_server(Struck.POSTGRES)
-        self.database = Database.open(self._postgres.database_url(), pool_size=10)
+        assert self._postgres.server is not None
+        self.database = Database.open(self._postgres.server.url(DATABASE_NAME), pool_size=10)
         self.client = AsyncClient(
             base_url=f"http://127.0.0.1:{self._ports['api']}",
             headers={"Authorization": f"Bearer {self._template.key}"},
