@@ -168,6 +168,8 @@ class Settled(Message):
 
     ending: Ending
     deliveries: tuple[Delivery, ...]
+    draws: tuple[DrawResult, ...] = ()
+    """What each source gave, as recorded, which is what the owner is told."""
 
 
 class Telling(Message):

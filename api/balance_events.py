@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.responses import Response
 
 from adapters.postgres.answers import Answer
+from adapters.postgres.clock import read_clock
 from adapters.postgres.reports import (
     EventIdReused,
     Receipt,
@@ -122,7 +123,9 @@ async def post_balance_events(order: BalanceEvents, writer: EventsWriter, once: 
     async def take(session: AsyncSession) -> Answer:
         wallet_ids = [one.wallet_id for one in orders]
         wallets = await hold_wallets_elsewhere(session, wallet_ids, bound_to=writer.owner_id)
-        receipts = await record_reports(session, _read(orders, wallets, place=place))
+        receipts = await record_reports(
+            session, _read(orders, wallets, now=await read_clock(session), place=place)
+        )
         views = [_receipt_view(receipt) for receipt in receipts]
         view = ReceiptsView(data=views) if isinstance(order, BalanceEventBatch) else views[0]
         return answered(view, status=202)
@@ -131,10 +134,10 @@ async def post_balance_events(order: BalanceEvents, writer: EventsWriter, once: 
 
 
 def _read(
-    orders: Sequence[BalanceEventOrder], wallets: Mapping[str, WalletName], *, place: str
+    orders: Sequence[BalanceEventOrder], wallets: Mapping[str, WalletName], *, now: datetime, place: str
 ) -> list[Report]:
     """The reports in the wallets' currencies. Raises FieldsInvalid naming every field of every event that is wrong."""
-    latest = datetime.now(UTC) + AHEAD_MAX
+    latest = now + AHEAD_MAX
     problems = [
         Problem(place.format(number) + field, message)
         for number, order in enumerate(orders)

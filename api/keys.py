@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from adapters.postgres.clock import read_clock
 from adapters.postgres.database import Database
 from adapters.postgres.keys import KeyRecord, KeyUnknown, create_key, list_keys, revoke_key
 from adapters.postgres.owners import OwnerUnknown
@@ -47,8 +48,8 @@ async def run_key_command(arguments: argparse.Namespace, database: Database) -> 
 
 async def _create(arguments: argparse.Namespace, database: Database) -> None:
     days: int | None = arguments.expires_in_days
-    expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     async with database.commit() as session:
+        expires_at = await read_clock(session) + timedelta(days=days) if days else None
         key_id, key = await create_key(
             session,
             name=arguments.name,
@@ -63,7 +64,7 @@ async def _create(arguments: argparse.Namespace, database: Database) -> None:
 async def _list(database: Database) -> None:
     async with database.read() as session:
         keys = await list_keys(session)
-    now = datetime.now(UTC)
+        now = await read_clock(session)
     for key in keys:
         owner = f" owner={key.owner_id}" if key.owner_id else ""
         until = f" until={key.expires_at.astimezone(UTC):%Y-%m-%dT%H:%MZ}" if key.expires_at else ""
@@ -73,7 +74,7 @@ async def _list(database: Database) -> None:
 
 async def _revoke(key_id: str, database: Database) -> None:
     async with database.commit() as session:
-        await revoke_key(session, key_id, at=datetime.now(UTC))
+        await revoke_key(session, key_id, at=await read_clock(session))
     sys.stdout.write(f"{key_id} is revoked\n")
 
 

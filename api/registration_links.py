@@ -7,7 +7,6 @@ import hmac
 import secrets
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 
 from fastapi import APIRouter, Request
@@ -15,6 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.responses import Response
 
 from adapters.postgres.answers import Answer
+from adapters.postgres.clock import read_clock
 from adapters.postgres.database import Database
 from adapters.postgres.links import create_link
 from adapters.postgres.owners import OwnerUnknown
@@ -64,7 +64,7 @@ async def post_registration_link(
             session,
             person.id,
             made_by=f"{admin.name} ({admin.id})",
-            now=datetime.now(UTC),
+            now=await read_clock(session),
             token=_grow(seed, key),
         )
         return answered(
@@ -130,7 +130,7 @@ async def _create(
 ) -> str:
     if arguments.unless_registered and person.registered:
         return f"{person.name} has a passkey already: no link was made.\n"
-    link = await create_link(session, person.id, made_by=_BY_COMMAND, now=datetime.now(UTC))
+    link = await create_link(session, person.id, made_by=_BY_COMMAND, now=await read_clock(session))
     told = (
         f"By this link {person.name} registers a passkey, once, until {link.expires_at:%Y-%m-%d %H:%M} UTC:"
     )

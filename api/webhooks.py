@@ -1,6 +1,5 @@
 """Webhook endpoints: where an owner's events are sent, and what became of each."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -10,6 +9,7 @@ from starlette.responses import Response
 
 from adapters.notify.addresses import URL_LENGTH_MAX, url_fault
 from adapters.postgres.answers import Answer
+from adapters.postgres.clock import read_clock
 from adapters.postgres.events import EventKind
 from adapters.postgres.keys import KeyHolder
 from adapters.postgres.owners import OwnerUnknown
@@ -216,7 +216,7 @@ async def post_rotation(endpoint_id: PathId, writer: RulesWriter, once: OnceDep)
     """
 
     async def rotate(session: AsyncSession) -> Answer:
-        now = datetime.now(UTC)
+        now = await read_clock(session)
         endpoint, secret = await rotate_secret(session, endpoint_id, now=now, bound_to=writer.owner_id)
         return answered(_with_secret(endpoint, secret))
 
@@ -270,7 +270,7 @@ async def post_resend(
     """Send it again, now, whatever became of it: the same message under the same id, tried as long as a new one."""
 
     async def send_again(session: AsyncSession) -> Answer:
-        now = datetime.now(UTC)
+        now = await read_clock(session)
         return answered(
             _delivery_view(await resend(session, endpoint_id, delivery_id, now=now, bound_to=writer.owner_id))
         )

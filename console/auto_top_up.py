@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -281,7 +280,7 @@ async def _preview(session: AsyncSession, sheet: Sheet, written: Written) -> Pre
         return None
     terms, wallet = agreement.terms, sheet.wallet
     sight = await read_sight(session, Asked(wallet.id, wallet.owner_id, terms.account, terms.sources))
-    cap = await read_cap_of(session, wallet.id, agreement.caps, amount=terms.amount, at=datetime.now(UTC))
+    cap = await read_cap_of(session, wallet.id, agreement.caps, amount=terms.amount)
     return Preview(
         fires=if_it_fired(terms, sight.holdings),
         at_once=at_once(wallet, terms, sight.holdings, cap),

@@ -1,7 +1,6 @@
 """A ceremony at a page: its challenge is remembered by a cookie of this browser, and can be answered once."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.responses import JSONResponse, Response
 
 from adapters.postgres.ceremonies import LASTS, Ceremony, Purpose, begin_ceremony, take_ceremony
+from adapters.postgres.clock import read_clock
 from adapters.postgres.passkeys import (
     NAME_LENGTH_MAX,
     LastPasskey,
@@ -117,7 +117,7 @@ async def begin_anew(
         person_id,
         browser=browser_of(request),
         passkey_id=passkey_id,
-        now=datetime.now(UTC),
+        now=await read_clock(session),
         recovering=recovering,
     )
 

@@ -12,6 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.responses import RedirectResponse, Response
 
 from adapters.postgres.caps import read_cap_of
+from adapters.postgres.clock import read_clock, tell_time
 from adapters.postgres.confirmations import (
     ConfirmationChanged,
     ConfirmationOver,
@@ -80,19 +81,19 @@ async def ask_to_confirm(
 
     Without a rule one is made, one that is off is turned on, one that is on is changed.
     """
-    intent = Intent(
-        id=new_id("confirmation"),
-        person_id=visitor.person_id,
-        wallet_id=wallet_id,
-        action=_action_for(rule),
-        agreement=agreement,
-        rule_id=rule.id if rule else None,
-        base_version=rule.version if rule else None,
-        party_id=wiring.party_id,
-        expires_at=datetime.now(UTC) + LASTS,
-        nonce=secrets.token_urlsafe(_NONCE_BYTES),
-    )
     async with wiring.database.commit() as session:
+        intent = Intent(
+            id=new_id("confirmation"),
+            person_id=visitor.person_id,
+            wallet_id=wallet_id,
+            action=_action_for(rule),
+            agreement=agreement,
+            rule_id=rule.id if rule else None,
+            base_version=rule.version if rule else None,
+            party_id=wiring.party_id,
+            expires_at=(await read_clock(session)).astimezone(UTC) + LASTS,
+            nonce=secrets.token_urlsafe(_NONCE_BYTES),
+        )
         await write_intent(session, intent)
     return RedirectResponse(f"/confirmations/{intent.id}", status_code=HTTPStatus.SEE_OTHER)
 
@@ -105,8 +106,9 @@ async def show(request: Request, intent_id: IntentId, visitor: OwnerVisitor, wir
             record = await read_intent(session, intent_id, person_id=visitor.person_id)
         except ConfirmationChanged:
             return _changed(request)
-        if record.over(datetime.now(UTC)):
-            return _over(request, record)
+        now = await read_clock(session)
+        if record.over(now):
+            return _over(request, record, now)
         passkeys = await list_passkeys(session, visitor.person_id)
         words = await _words(session, record, owner_of(visitor))
     return render(
@@ -137,7 +139,7 @@ async def confirm(
             await burn_intent(session, intent_id, person_id=visitor.person_id)
         await _carry_out(wiring, visitor, record, credential)
     except ConfirmationOver:
-        return _over(request, record)
+        return _over(request, record, await tell_time(wiring.database))
     except PasskeyRefused as refused:
         return _refused(request, record, HTTPStatus.FORBIDDEN, str(refused))
     except (RuleLocked, RuleExists, RuleUnknown, VersionStale) as refused:
@@ -175,8 +177,8 @@ async def _carry_out(wiring: Wiring, visitor: Visitor, record: ConfirmationRecor
     assertion = await verify_assertion(
         read_credential(credential), challenge=record.challenge, wiring=wiring, person_id=intent.person_id
     )
-    proof = proof_of(assertion, record.snapshot, at=datetime.now(UTC))
     async with wiring.database.commit() as session:
+        proof = proof_of(assertion, record.snapshot, at=(await read_clock(session)).astimezone(UTC))
         await carry_out(
             session, intent, proof=proof, author=author_of(visitor), session_id=visitor.session_id
         )
@@ -203,8 +205,8 @@ async def _words(session: AsyncSession, record: ConfirmationRecord, owner_id: st
     wallet = await read_wallet(session, intent.wallet_id, bound_to=owner_id)
     rule = await find_rule(session, intent.wallet_id, bound_to=owner_id)
     sight = await read_sight(session, Asked(wallet.id, owner_id, terms.account, terms.sources))
-    now = datetime.now(UTC)
-    cap = await read_cap_of(session, wallet.id, intent.agreement.caps, amount=terms.amount, at=now)
+    now = await read_clock(session)
+    cap = await read_cap_of(session, wallet.id, intent.agreement.caps, amount=terms.amount)
     known = is_known(wallet)
     before = Agreement(rule.terms, rule.caps) if rule and intent.action is Action.EDIT else None
     return {
@@ -223,9 +225,9 @@ async def _words(session: AsyncSession, record: ConfirmationRecord, owner_id: st
     }
 
 
-def _over(request: Request, record: ConfirmationRecord) -> Response:
+def _over(request: Request, record: ConfirmationRecord, now: datetime) -> Response:
     """The page of one whose time is over, or else was used, if only by a twin of this very request."""
-    if record.used_at is None and record.intent.expires_at <= datetime.now(UTC):
+    if record.used_at is None and record.intent.expires_at <= now:
         return _refused(request, record, HTTPStatus.GONE, _EXPIRED)
     return _refused(request, record, HTTPStatus.CONFLICT, _USED)
 

@@ -1,7 +1,7 @@
 """The operators' page: what is going on, what waits for somebody, and links by which owners get in."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
@@ -10,6 +10,7 @@ from babel.dates import format_timedelta
 from fastapi import Form, Request
 from starlette.responses import HTMLResponse, Response
 
+from adapters.postgres.clock import read_clock
 from adapters.postgres.figures import Figures
 from adapters.postgres.links import create_link
 from adapters.postgres.overview import OpenOne, read_overview
@@ -89,7 +90,9 @@ async def post_link(
     try:
         async with wiring.database.commit() as session:
             person = await person_of_owner(session, wanted if wanted.isprintable() else "")
-            link = await create_link(session, person.id, made_by=_author(visitor), now=datetime.now(UTC))
+            link = await create_link(
+                session, person.id, made_by=_author(visitor), now=await read_clock(session)
+            )
     except OwnerUnknown:
         return await _page(request, wiring, "operator.html", status=404, wanted=wanted, refused=True)
     made = MadeLink(address_of(wiring.public_url, link.token), person.name, link.expires_at)
@@ -103,6 +106,7 @@ def _author(visitor: Visitor) -> str:
 async def _page(request: Request, wiring: Wiring, template: str, **words: Any) -> HTMLResponse:
     async with wiring.database.read() as session:
         overview = await read_overview(session)
+        now = await read_clock(session)
     figures = overview.figures
     return render(
         request,
@@ -111,7 +115,7 @@ async def _page(request: Request, wiring: Wiring, template: str, **words: Any) -
         figures=figures,
         reasons=_reasons(figures),
         unfunded=figures.attempted > 0 and figures.funded == 0,
-        age=Ages(datetime.now(UTC), locale_of(request)),
+        age=Ages(now, locale_of(request)),
         waits_for=_waits_for,
         host_of=_host_of,
         why=why,

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from adapters.postgres.balance_history import BalanceHistory, read_balance_history
+from adapters.postgres.clock import read_clock
 from adapters.postgres.database import Database
 from adapters.postgres.history import Which, list_top_ups
 from adapters.postgres.ids import new_id
@@ -136,7 +137,8 @@ async def _running(session: AsyncSession, rule: RuleRecord | None, owner_id: str
 
 async def _history(session: AsyncSession, wallet: WalletRecord) -> BalanceHistory:
     """The last days until the end of this minute, so that what is drawn does not change with every second."""
-    until = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+    now = await read_clock(session)
+    until = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
     asset = wallet.balance.asset
     return await read_balance_history(session, wallet.id, currency=asset, since=until - DAYS, until=until)
 

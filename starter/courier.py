@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from random import SystemRandom
 
@@ -12,6 +12,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from adapters.notify.webhook import Message, NotTaken, Taken, WebhookSender
+from adapters.postgres.clock import tell_time
 from adapters.postgres.database import Database, DatabaseOutOfReach
 from adapters.postgres.events import drop_old_events, mend_events
 from adapters.postgres.webhooks import (
@@ -29,11 +30,6 @@ _OUT_OF_REACH = (OperationalError, InterfaceError, PoolExhausted, DatabaseOutOfR
 _TIDY_EVERY = timedelta(hours=1)
 _PAUSE_WHEN_BROKEN = timedelta(seconds=5)
 _LOG = structlog.get_logger()
-
-
-def utc_now() -> datetime:
-    """This moment."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +83,8 @@ class Courier:
     persistence: Persistence = field(default_factory=Persistence)
     at_once: int = 32
     """How many messages are on their way at most."""
-    clock: Callable[[], datetime] = utc_now
+    clock: Callable[[], datetime] | None = None
+    """Only tests have one: what is due is due by the database's, on which couriers agree."""
     chance: Callable[[], float] = field(default_factory=lambda: SystemRandom().random)
     events_waiting: asyncio.Event = field(default_factory=asyncio.Event)
     _under_way: dict[asyncio.Task[None], str] = field(default_factory=dict)
@@ -99,13 +96,13 @@ class Courier:
 
     async def deliver_due(self) -> None:
         """Hand out what is new, send everything that is due, and wait until all of it has been tried once."""
-        await hand_out(self.database, now=self.clock())
+        await hand_out(self.database, now=await self._now())
         while await self._send_due():
             await asyncio.wait(list(self._under_way))
 
     async def tidy_up(self) -> None:
         """Put a restored feed right, give up what waits for nothing, and drop what is older than it is kept."""
-        now = self.clock()
+        now = await self._now()
         if await mend_events(self.database):
             _LOG.warning("events.mended")
         await give_up_paused(self.database, before=now - self.persistence.give_up_after)
@@ -128,7 +125,7 @@ class Courier:
             await _first_of(stop, within=_TIDY_EVERY if well else _PAUSE_WHEN_BROKEN)
 
     async def _round(self) -> None:
-        await hand_out(self.database, now=self.clock())
+        await hand_out(self.database, now=await self._now())
         await self._send_due()
 
     async def _send_due(self) -> int:
@@ -137,7 +134,7 @@ class Courier:
         if room <= 0:
             return 0
         busy = sorted(set(self._under_way.values()))
-        parcels = await claim_parcels(self.database, now=self.clock(), most=room, busy=busy)
+        parcels = await claim_parcels(self.database, now=await self._now(), most=room, busy=busy)
         for parcel in parcels:
             attempt = asyncio.create_task(self._attempt(parcel))
             self._under_way[attempt] = parcel.endpoint_id
@@ -155,14 +152,17 @@ class Courier:
 
     async def _send(self, parcel: Parcel) -> None:
         message = Message(id=parcel.id, url=parcel.url, body=parcel.body, secrets=parcel.secrets)
-        answer = await self.sender.send(message, now=self.clock())
-        now = self.clock()
+        answer = await self.sender.send(message, now=await self._now())
+        now = await self._now()
         attempted = self._judge(parcel, answer, now)
         await record_attempt(self.database, parcel, attempted, now=now)
         which = {"delivery_id": parcel.id, "endpoint_id": parcel.endpoint_id}
         _LOG.info("webhook.attempted", status=attempted.status.value, failure=attempted.failure, **which)
         if attempted.switch_off is not None:
             _LOG.warning("webhook.endpoint_off", reason=attempted.switch_off, **which)
+
+    async def _now(self) -> datetime:
+        return self.clock() if self.clock else await tell_time(self.database)
 
     def _judge(self, parcel: Parcel, answer: Taken | NotTaken, now: datetime) -> Attempted:
         match answer:

@@ -63,7 +63,7 @@ class TopUp:
         results, ending = await self._execute(order, await self._look_and_check(order))
         settled = await self._settle(order, results, ending)
         await self._notify(order, settled)
-        return details.ended(order, settled, results)
+        return details.ended(order, settled, settled.draws or results)
 
     async def _execute(self, order: Order, checked: Checked | None) -> tuple[tuple[DrawResult, ...], Ending]:
         match checked and checked.finding:
@@ -195,7 +195,7 @@ class TopUp:
             **policies.bookkeeping(),
         )
         workflow.upsert_search_attributes(_outcome_attributes(settled))
-        workflow.set_current_details(details.end_in_words(order, settled, results))
+        workflow.set_current_details(details.end_in_words(order, settled, settled.draws or results))
         return settled
 
     async def _notify(self, order: Order, settled: Settled) -> None:

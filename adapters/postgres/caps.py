@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from adapters.postgres.clock import read_clock
 from adapters.postgres.database import run_sql
 from adapters.postgres.tables import Rule
 from topup.caps import Cap, CapReached, Caps, Period, Usage, Used, cap_reached
@@ -45,16 +46,17 @@ def cap_columns(caps: Caps | None) -> dict[str, int | None]:
 
 
 async def read_reached(
-    session: AsyncSession, rules: Sequence[tuple[Rule, str]], *, at: datetime
+    session: AsyncSession, rules: Sequence[tuple[Rule, str]], *, at: datetime | None = None
 ) -> dict[str, CapReached]:
     """The caps that a top-up of each rule would pass if it started at this moment, by the wallet's id.
 
-    A rule comes with its wallet's currency. Strict for a caller who holds the wallets' rows, since a top-up is only
-    ever made by one who does.
+    A rule comes with its wallet's currency; the moment is the database's own unless another is given. Strict for a
+    caller who holds the wallets' rows, since a top-up is only ever made by one who does.
     """
     capped = [(rule, currency, caps) for rule, currency in rules if (caps := caps_of(rule, currency))]
     if not capped:
         return {}
+    at = at or await read_clock(session)
     usages = await _read_usages(session, {rule.wallet_id: currency for rule, currency, _ in capped}, at)
     reached = {
         rule.wallet_id: cap_reached(caps, usages[rule.wallet_id], amount=Money(currency, rule.amount), at=at)
@@ -64,9 +66,10 @@ async def read_reached(
 
 
 async def read_cap_of(
-    session: AsyncSession, wallet_id: str, caps: Caps | None, *, amount: Money, at: datetime
+    session: AsyncSession, wallet_id: str, caps: Caps | None, *, amount: Money
 ) -> CapReached | None:
     """The cap of these that a top-up of this amount would pass if it started at this moment."""
+    at = await read_clock(session)
     usages = await _read_usages(session, {wallet_id: amount.asset}, at)
     return cap_reached(caps, usages[wallet_id], amount=amount, at=at)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 from sqlalchemy import text
@@ -13,6 +13,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.messages import Delivery, Order, Patience, Telling
 from adapters.postgres.announcements import tell_started
 from adapters.postgres.caps import read_reached
+from adapters.postgres.clock import read_clock
 from adapters.postgres.database import Database, run_sql
 from adapters.postgres.deliveries import queue_low_balance
 from adapters.postgres.ids import new_id
@@ -60,11 +61,6 @@ class Judged:
     low: tuple[LowBalance, ...] = ()
 
 
-def utc_now() -> datetime:
-    """This moment."""
-    return datetime.now(UTC)
-
-
 @dataclass(slots=True)
 class _Bench:
     """One wallet on the bench: its rule as judging changes it, and what was decided."""
@@ -76,6 +72,8 @@ class _Bench:
     wants_notices: bool
     """Its owner wants to be told of a low balance that no top-up follows."""
     at: datetime
+    now: datetime
+    """This moment by the database's clock: what sorts a top-up behind those before it."""
     decisions: list[DecisionRow] = field(default_factory=list)
     claimed: list[TopUpRow] = field(default_factory=list)
     low: list[str] = field(default_factory=list)
@@ -90,7 +88,8 @@ class Claims:
     wallets_max: int = 64
     events_max: int = 1000
     """How many wallets, and how many of their events, one commit judges at most."""
-    clock: Callable[[], datetime] = utc_now
+    clock: Callable[[], datetime] | None = None
+    """Only tests have one: a top-up starts by the database's, since watchers' own clocks differ."""
 
     async def judge_waiting(self) -> Judged:
         """Judge every unjudged event of some wallets, in order; repeat until it says zero events.
@@ -103,7 +102,7 @@ class Claims:
             if not waiting:
                 return Judged(0, ())
             locked = (await run_sql(session, _LOCK_WALLETS, wallet_ids=list(waiting))).scalars().all()
-            return await judge_wallets(session, locked, at=self.clock(), events_max=self.events_max)
+            return await judge_wallets(session, locked, at=self._at(), events_max=self.events_max)
 
     async def judge_one_by_one(self) -> Judged:
         """Judge some wallets, each in a commit of its own, and pass over those that cannot be judged, saying so."""
@@ -120,19 +119,27 @@ class Claims:
         try:
             async with self.database.commit() as session:
                 locked = (await run_sql(session, _LOCK_WALLETS, wallet_ids=[wallet_id])).scalars().all()
-                return await judge_wallets(session, locked, at=self.clock(), events_max=self.events_max)
+                return await judge_wallets(session, locked, at=self._at(), events_max=self.events_max)
         except _UNJUDGEABLE:
             _LOG.exception("wallet.not_judged", wallet_id=wallet_id)
             return Judged(0, ())
 
+    def _at(self) -> datetime | None:
+        return self.clock() if self.clock else None
+
 
 async def judge_wallets(
-    session: AsyncSession, wallet_ids: Sequence[str], *, at: datetime, events_max: int | None = None
+    session: AsyncSession,
+    wallet_ids: Sequence[str],
+    *,
+    at: datetime | None = None,
+    events_max: int | None = None,
 ) -> Judged:
     """Judge what is unjudged of these wallets, whose rows the caller has locked, in the caller's commit.
 
     Whoever has the wallet's row is the only one who can make a top-up of it exist, so what is counted for a cap here
-    is all there is. A top-up made here starts `at` this moment, and counts for its day and month.
+    is all there is. A top-up made here starts `at` this moment, the database's own where none is given, and counts for
+    its day and month.
     """
     benches = await _open_benches(session, wallet_ids, at)
     events = await _unjudged(session, wallet_ids, events_max)
@@ -199,14 +206,18 @@ def terms_of(row: Rule | TopUpRow, currency: str) -> Terms:
     )
 
 
-async def _open_benches(session: AsyncSession, wallet_ids: Sequence[str], at: datetime) -> dict[str, _Bench]:
+async def _open_benches(
+    session: AsyncSession, wallet_ids: Sequence[str], at: datetime | None
+) -> dict[str, _Bench]:
     statement = select(Wallet, Owner.low_balance_notices).join(Owner, col(Owner.id) == col(Wallet.owner_id))
+    now = await read_clock(session)
+    at = at or now
     wallets = (await session.exec(statement.where(col(Wallet.id).in_(wallet_ids)))).all()
     rules = await _lock_rules(session, wallet_ids)
     ruled = [(rules[wallet.id], wallet.currency) for wallet, _ in wallets if wallet.id in rules]
     reached = await read_reached(session, ruled, at=at)
     return {
-        wallet.id: _Bench(wallet, rules.get(wallet.id), wallet.id in reached, wants_notices, at)
+        wallet.id: _Bench(wallet, rules.get(wallet.id), wallet.id in reached, wants_notices, at, now)
         for wallet, wants_notices in wallets
     }
 
@@ -239,7 +250,7 @@ def _judge_one(bench: _Bench, event: BalanceEvent) -> None:
     change, balance = Change(event.change), Money(bench.wallet.currency, event.balance)
     watch = watch_of(bench.rule, bench.wallet.currency, capped=bench.capped)
     decision = judge(watch, balance=balance, change=change, stale=event.stale)
-    top_up = _claim(bench.rule, bench.wallet, event, bench.at) if decision.fired else None
+    top_up = _claim(bench.rule, bench, event) if decision.fired else None
     if decision.reason is DecisionReason.LOCKED and change is Change.SPENT:
         # A save found locked came before the lock, which refuses saves: the running top-up has served it already.
         bench.rule.spent_while_locked = True
@@ -272,9 +283,10 @@ def watch_of(rule: Rule, currency: str, *, capped: bool) -> Watch:
     )
 
 
-def _claim(rule: Rule, wallet: Wallet, event: BalanceEvent, at: datetime) -> TopUpRow:
+def _claim(rule: Rule, bench: _Bench, event: BalanceEvent) -> TopUpRow:
+    wallet = bench.wallet
     return TopUpRow(
-        id=new_id("topup"),
+        id=new_id("topup", at=bench.now),
         rule_id=rule.id,
         rule_version=rule.version,
         wallet_id=wallet.id,
@@ -288,7 +300,7 @@ def _claim(rule: Rule, wallet: Wallet, event: BalanceEvent, at: datetime) -> Top
         trigger_balance=event.balance,
         state="in_progress",
         credited=0,
-        started_at=at,
+        started_at=bench.at,
     )
 
 

@@ -4,7 +4,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
 
@@ -17,6 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.messages import Delivery, Telling
 from activities.ports import Letter, LetterDraw
 from adapters.postgres.caps import read_reached
+from adapters.postgres.clock import read_clock
 from adapters.postgres.database import Database, run_sql
 from adapters.postgres.ids import new_id
 from adapters.postgres.tables import DecisionRow, DeliveryRow, DrawRow, Owner, PushReceipt, Rule, TopUpRow
@@ -128,21 +129,25 @@ class DeliveryRecords:
         )
 
     async def untold(self, *, older_than: timedelta) -> tuple[Telling, ...]:
-        """Deliveries queued for longer than this and neither sent nor given up, by what they are about and kind."""
-        now = datetime.now(UTC)
-        query = (
-            select(DeliveryRow)
-            .where(_PENDING, col(DeliveryRow.created_at) <= now - older_than)
-            .order_by(col(DeliveryRow.created_at), col(DeliveryRow.id))
-            .limit(UNTOLD_MAX)
-        )
+        """Deliveries queued for longer than this and neither sent nor given up, by what they are about and kind.
+
+        The clock may have been turned back meanwhile: what seems to come from the future has waited long enough.
+        """
+        queued = col(DeliveryRow.created_at)
         async with self.database.read() as session:
+            now = await read_clock(session)
+            query = (
+                select(DeliveryRow)
+                .where(_PENDING, (queued <= now - older_than) | (queued > now))
+                .order_by(queued, col(DeliveryRow.id))
+                .limit(UNTOLD_MAX)
+            )
             rows = (await session.exec(query)).all()
         groups = groupby(sorted(rows, key=_notice_of), key=_notice_of)
         return tuple(self._telling(list(pending), now) for _, pending in groups)
 
     def _telling(self, pending: Sequence[DeliveryRow], now: datetime) -> Telling:
-        due = max(row.created_at for row in pending) + self.give_up_after
+        due = min(now, max(row.created_at for row in pending)) + self.give_up_after
         return Telling(
             top_up_id=pending[0].top_up_id,
             event_id=pending[0].event_id,
@@ -249,7 +254,7 @@ async def _letter_of(session: AsyncSession, delivery: DeliveryRow, owner: Owner)
     if delivery.kind == Notice.BEING_CHECKED and top_up.state == "ended":
         return SUPERSEDED
     rows = await session.exec(select(DrawRow).where(col(DrawRow.top_up_id) == top_up.id))
-    draws = sorted((_draw_result(row, top_up.currency) for row in rows), key=lambda draw: draw.rank)
+    draws = sorted((draw_result(row, top_up.currency) for row in rows), key=lambda draw: draw.rank)
     words = _words(delivery, top_up, draws)
     return Letter(
         delivery_id=delivery.id,
@@ -285,7 +290,7 @@ async def _low_letter(session: AsyncSession, delivery: DeliveryRow, owner: Owner
     if row is None or not owner.low_balance_notices:
         return RECOVERED
     decision, rule = row
-    cap = (await read_reached(session, [(rule, decision.currency)], at=datetime.now(UTC))).get(rule.wallet_id)
+    cap = (await read_reached(session, [(rule, decision.currency)])).get(rule.wallet_id)
     words = _low_words(decision, rule, cap)
     return Letter(
         delivery_id=delivery.id,
@@ -353,7 +358,8 @@ def _ending(top_up: TopUpRow) -> Ending:
     return Ending(Outcome(top_up.outcome), Reason(top_up.reason), Money(top_up.currency, top_up.credited))
 
 
-def _draw_result(draw: DrawRow, currency: str) -> DrawResult:
+def draw_result(draw: DrawRow, currency: str) -> DrawResult:
+    """What a source gave, as it is kept."""
     return DrawResult(
         rank=draw.rank,
         asset=draw.asset,

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from adapters.postgres.clock import read_clock
 from adapters.postgres.ids import new_id
 from adapters.postgres.tables import Account, Owner
 from topup.money import ASSET_SCALES, Money
@@ -29,7 +30,7 @@ class OwnerRecord:
 
 async def register_owner(session: AsyncSession, *, name: str, email: str) -> OwnerRecord:
     """Add an owner in the caller's commit; two owners may share a name or an address."""
-    row = Owner(id=new_id("owner"), name=name, email=email, created_at=datetime.now(UTC))
+    row = Owner(id=new_id("owner"), name=name, email=email, created_at=await read_clock(session))
     session.add(row)
     await session.flush()
     return OwnerRecord(row.id, row.name, row.email, row.created_at)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, func, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -118,7 +118,7 @@ async def add_passkey(session: AsyncSession, person_id: str, new: NewPasskey, *,
         sign_count=new.sign_count,
         transports=list(new.transports),
         backed_up=new.backed_up,
-        last_used_at=datetime.now(UTC),
+        last_used_at=func.now(),
     )
     once = made.on_conflict_do_nothing(index_elements=["credential_id"]).returning(col(PasskeyRow.id))
     passkey_id: str | None = (await (await session.connection()).execute(once)).scalar_one_or_none()

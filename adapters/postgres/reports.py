@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from adapters.postgres.clock import read_clock
 from adapters.postgres.tables import BalanceEvent, BalanceReport, Wallet
 from adapters.postgres.wallets import WalletName, name_of, wallet_unknown
 from topup.keys import report_key
@@ -83,7 +84,8 @@ async def record_reports(session: AsyncSession, reports: Sequence[Report]) -> tu
     """
     known = await _known(session, reports)
     last = await _last(session, reports)
-    return tuple([_take(session, report, known, last) for report in reports])
+    at = await read_clock(session)
+    return tuple([_take(session, report, known, last, at) for report in reports])
 
 
 def _take(
@@ -91,6 +93,7 @@ def _take(
     report: Report,
     known: dict[str, BalanceEvent],
     last: dict[str, BalanceReport],
+    at: datetime,
 ) -> Receipt:
     event = _event(report, last.get(report.wallet_id))
     first = known.setdefault(event.id, event)
@@ -98,7 +101,7 @@ def _take(
         return _repeated(report, event, first)
     session.add(event)
     if not event.stale:
-        last[report.wallet_id] = _accept(session, report, last.get(report.wallet_id))
+        last[report.wallet_id] = _accept(session, report, last.get(report.wallet_id), at)
     return Receipt(duplicate=False, stale=event.stale)
 
 
@@ -122,13 +125,13 @@ def _repeated(report: Report, event: BalanceEvent, first: BalanceEvent) -> Recei
     return Receipt(duplicate=True, stale=first.stale)
 
 
-def _accept(session: AsyncSession, report: Report, last: BalanceReport | None) -> BalanceReport:
+def _accept(session: AsyncSession, report: Report, last: BalanceReport | None, at: datetime) -> BalanceReport:
     news: dict[str, Any] = {
         "balance": report.balance.units,
         "version": report.version,
         "event_id": report.event_id,
         "occurred_at": report.occurred_at,
-        "received_at": datetime.now(UTC),
+        "received_at": at,
     }
     accepted = last or BalanceReport(wallet_id=report.wallet_id, **news)
     for name, value in news.items():

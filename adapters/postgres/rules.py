@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from adapters.postgres.caps import cap_columns, caps_of, read_reached
+from adapters.postgres.clock import read_clock
 from adapters.postgres.database import run_sql
 from adapters.postgres.events import EventKind, moment_text, write_event
 from adapters.postgres.ids import new_id
@@ -168,7 +169,7 @@ async def create_rule(
     """
     wallet = await hold_wallet(session, wallet_id, bound_to=author.bound_to)
     columns = _columns(*_read_draft(draft, wallet.currency))
-    now = datetime.now(UTC)
+    now = await read_clock(session)
     rule = Rule(
         id=new_id("rule"),
         wallet_id=wallet.id,
@@ -276,7 +277,7 @@ async def list_rules(session: AsyncSession, which: WhichRules, *, most: int) -> 
         statement = statement.where(col(Rule.id) < which.after)
     rows = (await session.exec(statement.order_by(col(Rule.id).desc()).limit(most))).all()
     ruled = [(rule, wallet.currency) for rule, wallet in rows]
-    reached = await read_reached(session, ruled, at=datetime.now(UTC))
+    reached = await read_reached(session, ruled)
     return tuple(_record(rule, name_of(wallet), reached.get(wallet.id)) for rule, wallet in rows)
 
 
@@ -321,7 +322,7 @@ async def _insert(session: AsyncSession, rule: Rule) -> Rule:
 async def _save(session: AsyncSession, held: _Held, kind: RevisionKind) -> RuleRecord:
     """Make it the next version; a rule that is on is armed by that (R9)."""
     held.rule.version += 1
-    held.rule.updated_at = datetime.now(UTC)
+    held.rule.updated_at = await read_clock(session)
     held.rule.armed = held.rule.enabled
     session.add(held.rule)
     return await _record_change(session, held, kind)
@@ -354,7 +355,7 @@ async def _record_change(session: AsyncSession, held: _Held, kind: RevisionKind)
 
 async def _as_it_stands(session: AsyncSession, held: _Held) -> RuleRecord:
     rule, wallet = held.rule, held.wallet
-    reached = await read_reached(session, [(rule, wallet.currency)], at=datetime.now(UTC))
+    reached = await read_reached(session, [(rule, wallet.currency)])
     return _record(rule, wallet, reached.get(wallet.id))
 
 

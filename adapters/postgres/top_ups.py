@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
@@ -25,8 +25,9 @@ from activities.ports import OpenTopUp
 from activities.results import draw_names, result_of
 from adapters.postgres.announcements import tell_ended
 from adapters.postgres.claims import judge_wallets, order_of, record_hand_over, terms_of
+from adapters.postgres.clock import read_clock
 from adapters.postgres.database import Database, run_sql
-from adapters.postgres.deliveries import queue_deliveries, queued_deliveries
+from adapters.postgres.deliveries import draw_result, queue_deliveries, queued_deliveries
 from adapters.postgres.ids import new_id
 from adapters.postgres.ledger import fence_all
 from adapters.postgres.tables import BalanceEvent, DrawRow, Owner, Rule, TopUpRow
@@ -110,22 +111,28 @@ class TopUpRecords:
                 return await _as_recorded(session, top_up)
             truths, ending = await _by_the_ledger(session, top_up, order)
             await _write_draws(session, top_up.id, [truth.draw for truth in truths])
-            _end(top_up, ending)
+            _end(top_up, ending, at=await read_clock(session))
             await _release(session, top_up, ending)
             deliveries = await _queue_ending(session, top_up, ending)
             await tell_ended(session, top_up, [truth.draw for truth in truths if not truth.answered])
         await self.database.wake_watchers()
-        return Settled(ending=ending, deliveries=deliveries)
+        return Settled(ending=ending, deliveries=deliveries, draws=tuple(truth.draw for truth in truths))
 
     async def unsettled(self, *, older_than: timedelta) -> tuple[OpenTopUp, ...]:
-        """Top-ups in progress for longer than this, oldest first."""
+        """Top-ups in progress for longer than this, oldest first.
+
+        The clock may have been turned back meanwhile: one that seems to start in the future is none that has just
+        begun.
+        """
+        started = col(TopUpRow.started_at)
         async with self.database.read() as session:
+            now = await read_clock(session)
             rows = await session.exec(
                 select(TopUpRow, Owner)
                 .join(Owner, col(Owner.id) == col(TopUpRow.owner_id))
                 .where(
                     col(TopUpRow.state) == "in_progress",
-                    col(TopUpRow.started_at) <= datetime.now(UTC) - older_than,
+                    (started <= now - older_than) | (started > now),
                 )
                 .order_by(col(TopUpRow.id))
             )
@@ -159,7 +166,11 @@ async def _lock_top_up(session: AsyncSession, top_up_id: str) -> TopUpRow:
 async def _by_the_ledger(
     session: AsyncSession, top_up: TopUpRow, order: SettleOrder
 ) -> tuple[Sequence[_Truth], Ending]:
-    """The results as reported, unless the ledger knows better: then an operator's hand was in it, and it wins."""
+    """The results as reported, unless the ledger knows better: then it wins.
+
+    An operator's hand was in it, or an answer was untrue. Where something is missing and no source had less than
+    it was asked for, it was the hand.
+    """
     reported = {draw.rank: draw for draw in order.draws}
     answers = await fence_all(
         session, draw_names(top_up_id=top_up.id, owner_id=top_up.owner_id, terms=_terms(top_up))
@@ -168,27 +179,30 @@ async def _by_the_ledger(
     draws = [truth.draw for truth in truths]
     if sum(draw.credited.units for draw in draws) == order.ending.credited.units:
         return truths, order.ending
-    return truths, conclude(Money(top_up.currency, top_up.amount), draws, stopped=True)
+    short = any(draw.status is DrawStatus.SHORT for draw in draws)
+    return truths, conclude(Money(top_up.currency, top_up.amount), draws, stopped=not short)
 
 
 def _truth(name: DrawName, answer: Moved | Refused | NotMoved, reported: DrawResult | None) -> _Truth:
     known, answered = result_of(name, answer), not isinstance(answer, NotMoved)
-    if reported is not None and reported.credited == known.credited:
-        return _Truth(reported, answered)
-    nothing = not_drawn(name.rank, name.asset, currency=name.currency)
-    return _Truth(known if known.credited else nothing, answered)
+    if reported is None:
+        nothing = not_drawn(name.rank, name.asset, currency=name.currency)
+        return _Truth(known if known.credited else nothing, answered)
+    agreed = (reported.debited, reported.credited) == (known.debited, known.credited)
+    return _Truth(reported if agreed else known, answered)
 
 
 def _terms(top_up: TopUpRow) -> Terms:
     return terms_of(top_up, top_up.currency)
 
 
-def _end(top_up: TopUpRow, ending: Ending) -> None:
+def _end(top_up: TopUpRow, ending: Ending, *, at: datetime) -> None:
+    """Whatever the clock says, nothing ends before it started."""
     top_up.state = "ended"
     top_up.outcome = ending.outcome.value
     top_up.reason = ending.reason.value
     top_up.credited = ending.credited.units
-    top_up.ended_at = datetime.now(UTC)
+    top_up.ended_at = max(at, top_up.started_at)
 
 
 async def _release(session: AsyncSession, top_up: TopUpRow, ending: Ending) -> None:
@@ -196,7 +210,7 @@ async def _release(session: AsyncSession, top_up: TopUpRow, ending: Ending) -> N
     statement = select(Rule).where(col(Rule.id) == top_up.rule_id, col(Rule.locked_by) == top_up.id)
     rule = (await session.exec(statement.with_for_update(key_share=True))).first()
     balance_row = (await run_sql(session, _HOLD_BALANCE, wallet_id=top_up.wallet_id)).one()
-    await judge_wallets(session, [top_up.wallet_id], at=datetime.now(UTC))
+    await judge_wallets(session, [top_up.wallet_id])
     if rule is None:
         return
     balance, threshold = (
@@ -236,9 +250,13 @@ async def _queue_ending(session: AsyncSession, top_up: TopUpRow, ending: Ending)
 
 async def _as_recorded(session: AsyncSession, top_up: TopUpRow) -> Settled:
     outcome, reason = Outcome(str(top_up.outcome)), Reason(str(top_up.reason))
+    rows = await session.exec(
+        select(DrawRow).where(col(DrawRow.top_up_id) == top_up.id).order_by(col(DrawRow.rank))
+    )
     return Settled(
         ending=Ending(outcome, reason, Money(top_up.currency, top_up.credited)),
         deliveries=await queued_deliveries(session, top_up.id, "ended"),
+        draws=tuple(draw_result(row, top_up.currency) for row in rows),
     )
 
 

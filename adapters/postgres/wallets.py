@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -104,10 +104,7 @@ async def open_wallet(
     The account of a wallet kept elsewhere counts what has been handed over to it, and is not its balance.
     """
     await require_owner(session, owner_id, bound_to=bound_to)
-    now = datetime.now(UTC)
-    wallet = Wallet(
-        id=new_id("wallet"), owner_id=owner_id, currency=currency, kept=kept.value, created_at=now
-    )
+    wallet = Wallet(id=new_id("wallet"), owner_id=owner_id, currency=currency, kept=kept.value)
     session.add(wallet)
     await session.flush()
     await open_account(session, kind="wallet", owner_id=owner_id, wallet_id=wallet.id, asset=currency)
@@ -158,7 +155,7 @@ async def _records(session: AsyncSession, rows: Sequence[Row[Any]]) -> tuple[Wal
     currencies = {row.rule_id: row.currency for row in rows if row.rule_id and row.capped}
     rules = await session.exec(select(Rule).where(col(Rule.id).in_(currencies))) if currencies else ()
     capped = [(rule, currencies[rule.id]) for rule in rules]
-    reached = await read_reached(session, capped, at=datetime.now(UTC))
+    reached = await read_reached(session, capped)
     return tuple(_record(row, reached.get(row.id)) for row in rows)
 
 

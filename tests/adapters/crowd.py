@@ -20,6 +20,11 @@ from topup.quote import Quote
 Clock = Callable[[], datetime]
 
 
+def utc_now() -> datetime:
+    """This moment, by this program's clock."""
+    return datetime.now(UTC)
+
+
 async def judge_with(database: Database, *clocks: Clock) -> None:
     """One watcher for each clock, until none finds anything."""
 

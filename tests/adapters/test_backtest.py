@@ -8,10 +8,10 @@ import pytest
 
 from adapters.postgres.backtest import read_past
 from adapters.postgres.caps import caps_of
-from adapters.postgres.claims import terms_of, utc_now
+from adapters.postgres.claims import terms_of
 from adapters.postgres.database import Database
 from adapters.postgres.wallets import name_wallet
-from tests.adapters.crowd import judge_with, report, settle
+from tests.adapters.crowd import judge_with, report, settle, utc_now
 from tests.builders import Household, open_household
 from topup.backtest import Agreement, Course, replay, steps_of
 from topup.caps import Cap, Caps

@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import col, select
 
-from adapters.postgres.claims import utc_now
 from adapters.postgres.database import Database
 from adapters.postgres.reports import EventIdReused, Receipt
 from adapters.postgres.tables import BalanceEvent, BalanceReport
 from adapters.postgres.wallets import read_wallet
-from tests.adapters.crowd import judge_with, report, settle
+from tests.adapters.crowd import judge_with, report, settle, utc_now
 from tests.builders import Household, open_household
 from topup.trigger import Kept
 
