@@ -17,7 +17,9 @@ from tests.chaos.lane import Lane, Template, make_template
 from tests.chaos.play import Verdict, play
 from tests.chaos.zygote import Zygote
 
-TRIES_MAX = 4
+BRINGING_MAX = 2
+"""In how many lanes top-ups are brought to their points at once, while the others stand still or come to rest."""
+TRIES_MAX = 5
 """A case whose top-up was not at its point when its program was struck is played again, this often at most."""
 
 Say = Callable[[str], None]
@@ -50,13 +52,13 @@ class _Round:
 
 
 async def run_campaign(
-    batches: Sequence[Batch], *, home: Path, template: Template, lanes: int, say: Say
+    batches: Sequence[Batch], *, home: Path, template: Template, lanes: int, draw_seconds: int, say: Say
 ) -> Outcome:
     """Play all; the home is a folder that is there already, and goes when its owner wants it to."""
     outcome, started = Outcome(), time.monotonic()
-    waiting = deque(_rounds(batches))
-    async with _open_lanes(home, template, lanes) as opened:
-        await asyncio.gather(*[_work(lane, waiting, outcome, say) for lane in opened])
+    waiting, bringing = deque(_rounds(batches)), asyncio.Semaphore(BRINGING_MAX)
+    async with _open_lanes(home, template, lanes, draw_seconds) as opened:
+        await asyncio.gather(*[_work(lane, waiting, bringing, outcome, say) for lane in opened])
     outcome.took_seconds = time.monotonic() - started
     return outcome
 
@@ -68,11 +70,18 @@ def make_home() -> Path:
     return home
 
 
-def run(batches: Sequence[Batch], *, lanes: int, say: Say) -> Outcome:
+def run(batches: Sequence[Batch], *, lanes: int, draw_seconds: int, say: Say) -> Outcome:
     """A campaign from first to last, in a place of its own; kept when something has failed."""
     home = make_home()
     outcome = asyncio.run(
-        run_campaign(batches, home=home, template=make_template(home), lanes=lanes, say=say)
+        run_campaign(
+            batches,
+            home=home,
+            template=make_template(home),
+            lanes=lanes,
+            draw_seconds=draw_seconds,
+            say=say,
+        )
     )
     if outcome.failures:
         say(f"The logs are kept in {home}.")
@@ -90,11 +99,13 @@ def _rounds(batches: Sequence[Batch]) -> list[_Round]:
 
 
 @asynccontextmanager
-async def _open_lanes(home: Path, template: Template, count: int) -> AsyncIterator[list[Lane]]:
+async def _open_lanes(
+    home: Path, template: Template, count: int, draw_seconds: int
+) -> AsyncIterator[list[Lane]]:
     program = find_temporal_program(read_development_settings().temporal_program, say=print)
     zygote = await Zygote.open()
     lanes = [
-        Lane(number, home, template=template, temporal=program, zygote=zygote)
+        Lane(number, home, template=template, temporal=program, zygote=zygote, draw_seconds=draw_seconds)
         for number in range(1, count + 1)
     ]
     try:
@@ -105,10 +116,12 @@ async def _open_lanes(home: Path, template: Template, count: int) -> AsyncIterat
         await zygote.close()
 
 
-async def _work(lane: Lane, waiting: deque[_Round], outcome: Outcome, say: Say) -> None:
+async def _work(
+    lane: Lane, waiting: deque[_Round], bringing: asyncio.Semaphore, outcome: Outcome, say: Say
+) -> None:
     while waiting:
         turn = waiting.popleft()
-        verdicts = await play(lane, turn.batch)
+        verdicts = await play(lane, turn.batch, bringing=bringing)
         outcome.strikes += 1
         for place, verdict in zip(turn.places, verdicts, strict=True):
             outcome.verdicts[place] = verdict

@@ -56,6 +56,8 @@ STEPS = (
     "notify-push",
     "record-sent",
 )
+SHORT_STEPS = ("hold", "look-up", "settle")
+"""Steps whose caller waits ten seconds for them, whatever the settings say: nobody stands there for long."""
 _ALONE = ({"draw-2", "draw-3"}, {"claim"}, {"start-workflow"})
 """In each of these groups one stand keeps the others away: a batch has at most one of them (draws: in the middle)."""
 
@@ -93,18 +95,20 @@ class Batch:
 
 
 def whole_matrix() -> tuple[Batch, ...]:
-    """Every cell once: three batches for each program and manner, each step in each at another moment."""
+    """Every cell once: each step at another moment in each of three batches, those of short steps by themselves."""
+    long_steps = tuple(step for step in STEPS if step not in SHORT_STEPS)
+    return tuple(
+        Batch(struck, manner, _turned(struck, manner, steps, turn))
+        for struck, manner, turn, steps in product(
+            Struck, Manner, range(len(Moment)), (long_steps, SHORT_STEPS)
+        )
+    )
+
+
+def _turned(struck: Struck, manner: Manner, steps: Sequence[str], turn: int) -> tuple[Case, ...]:
     moments = list(Moment)
     return tuple(
-        Batch(
-            struck,
-            manner,
-            tuple(
-                Case(struck, manner, step, moments[(place + turn) % len(moments)])
-                for place, step in enumerate(STEPS)
-            ),
-        )
-        for struck, manner, turn in product(Struck, Manner, range(len(moments)))
+        Case(struck, manner, step, moments[(place + turn) % len(moments)]) for place, step in enumerate(steps)
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from adapters.postgres.database import Database, run_sql
 from runtime.inbox_store import Message
 from tests.builders import Household, open_household
-from tests.chaos.cases import Case, Manner, Moment, Struck
+from tests.chaos.cases import SHORT_STEPS, Case, Manner, Moment, Struck
 from tests.chaos.tower import Stand
 from topup.money import Money
 
@@ -59,7 +59,7 @@ class Subject:
         self.moved = frozenset(int(row.id.rpartition(":")[2]) for row in rows)
 
 
-async def open_subject(database: Database, case: Case, number: int) -> Subject:
+async def open_subject(database: Database, case: Case, number: int, *, draw_seconds: int) -> Subject:
     """A wallet of 80 with a line at 50, and a rule over three sources that give 10, 30 and 60."""
     name = f"Case{number:06d}"
     home = await open_household(database, balance="80", name=name)
@@ -71,8 +71,22 @@ async def open_subject(database: Database, case: Case, number: int) -> Subject:
         before = case.moment is Moment.DURING
         await home.switch_fault("answer_lost_before_moving" if before else "answer_lost_after_moving", "USDT")
     told_to = name if case.step == "notify-email" else home.owner_id
-    stand = Stand(case.step, case.moment, home.wallet_id, f"pay-{home.wallet_id}", told_to.encode())
+    stand = Stand(
+        case.step,
+        case.moment,
+        home.wallet_id,
+        f"pay-{home.wallet_id}",
+        told_to.encode(),
+        _seconds_max(case.step, draw_seconds),
+    )
     return Subject(case, home, f"{name.lower()}@example.com", stand)
+
+
+def _seconds_max(step: str, draw_seconds: int) -> float:
+    """Less than its caller waits: the API half a minute, a start and a claim for ever, the others as they are set."""
+    if step in {"payment", "claim", "start-workflow"}:
+        return 20.0
+    return 0.7 * (10 if step in SHORT_STEPS else draw_seconds)
 
 
 async def problems_of(subject: Subject, inbox: list[Message]) -> list[str]:

@@ -34,7 +34,6 @@ from tests.chaos.zygote import Child, Zygote
 if TYPE_CHECKING:
     import subprocess
 
-DRAW_SECONDS = 10
 
 _PROGRAMS = ("worker", "watcher", "api")
 _SERVERS = ("postgres", "temporal")
@@ -88,9 +87,17 @@ class Lane:
     """Use `start` and `stop`; between them anything may be done to its programs."""
 
     def __init__(
-        self, number: int, home: Path, *, template: Template, temporal: Path, zygote: Zygote
+        self,
+        number: int,
+        home: Path,
+        *,
+        template: Template,
+        temporal: Path,
+        zygote: Zygote,
+        draw_seconds: int,
     ) -> None:
         self.number = number
+        self.draw_seconds = draw_seconds
         self.home = home / f"lane-{number}"
         self._template = template
         self._zygote = zygote
@@ -241,11 +248,11 @@ class Lane:
             "TIDEMARK_SMTP_PORT": str(smtp),
             "TIDEMARK_SMTP_SECURITY": "none",
             "TIDEMARK_PUSH_INBOX_URL": f"http://127.0.0.1:{inbox}",
-            "TIDEMARK_DRAW_TIMEOUT": f"{DRAW_SECONDS}s",
-            "TIDEMARK_CHECK_TIMEOUT": f"{DRAW_SECONDS}s",
-            "TIDEMARK_NOTIFY_PATIENCE": f"{DRAW_SECONDS}s",
-            "TIDEMARK_SWEEP_INTERVAL": "5s",
-            "TIDEMARK_SWEEP_GRACE": "20s",
+            "TIDEMARK_DRAW_TIMEOUT": f"{self.draw_seconds}s",
+            "TIDEMARK_CHECK_TIMEOUT": f"{self.draw_seconds}s",
+            "TIDEMARK_NOTIFY_PATIENCE": f"{self.draw_seconds}s",
+            "TIDEMARK_SWEEP_INTERVAL": "10s",
+            "TIDEMARK_SWEEP_GRACE": "30s",
             "TIDEMARK_POLL_INTERVAL": "500ms",
         }
 

@@ -39,14 +39,18 @@ class Verdict:
 _numbers = count(1)
 
 
-async def play(lane: Lane, batch: Batch) -> tuple[Verdict, ...]:
-    """Play all cases of the batch with one strike."""
-    subjects = [await open_subject(lane.database, case, next(_numbers)) for case in batch.cases]
+async def play(lane: Lane, batch: Batch, *, bringing: asyncio.Semaphore) -> tuple[Verdict, ...]:
+    """Play all cases of the batch with one strike; `bringing` spares the machine for who has to be quick."""
+    subjects = [
+        await open_subject(lane.database, case, next(_numbers), draw_seconds=lane.draw_seconds)
+        for case in batch.cases
+    ]
     async with asyncio.TaskGroup() as paying:
-        for cases in in_order(batch.cases):
-            chosen = [subject for subject in subjects if subject.case in cases]
-            await _bring(lane, chosen, paying)
-        await _note_who_stands(lane, subjects)
+        async with bringing:
+            for cases in in_order(batch.cases):
+                chosen = [subject for subject in subjects if subject.case in cases]
+                await _bring(lane, chosen, paying)
+            await _note_who_stands(lane, subjects)
         await strike(lane, batch.struck, batch.manner)
     return await _judge(lane, subjects)
 

@@ -24,6 +24,7 @@ from tests.chaos.play import Verdict
 
 SEED = 20261121
 LANES = 4
+DRAW_SECONDS = 10
 CASES = [case for batch in sample(seed=SEED) for case in batch.cases]
 
 
@@ -32,7 +33,9 @@ async def verdicts() -> AsyncIterator[Mapping[Case, Verdict]]:
     """The whole sample, played once."""
     home = make_home()
     template = await asyncio.to_thread(make_template, home)
-    outcome = await run_campaign(sample(seed=SEED), home=home, template=template, lanes=LANES, say=print)
+    outcome = await run_campaign(
+        sample(seed=SEED), home=home, template=template, lanes=LANES, draw_seconds=DRAW_SECONDS, say=print
+    )
     yield {verdict.case: verdict for verdict in outcome.verdicts.values()}
     if not outcome.failures:
         shutil.rmtree(home)

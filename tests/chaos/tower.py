@@ -11,10 +11,6 @@ from tests.chaos.wires import Hold, Wire
 
 _IN_THE_WIRE = ("notify-email", "notify-push", "start-workflow")
 """Steps that reach out to another program: their middle is in the wire."""
-_PATIENT = ("payment", "claim", "start-workflow")
-_PATIENT_SECONDS = 20.0
-_STANDING_SECONDS_MAX = 7.0
-"""Below every limit that a step has: a draw gives up by itself after eight seconds here, and reading after ten."""
 
 
 @dataclass(eq=False, slots=True)
@@ -27,6 +23,8 @@ class Stand:
     payment_key: str
     told_to: bytes
     """What the owner's notification contains, and no other one."""
+    seconds_max: float
+    """For how long it may stand without its caller giving it up."""
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     left: bool = False
@@ -39,8 +37,7 @@ class Stand:
     def stands(self) -> bool:
         """Whether it is there at this moment, and not for so long that its caller may have given it up."""
         age = asyncio.get_running_loop().time() - self.reached_at
-        patience = _PATIENT_SECONDS if self.step in _PATIENT else _STANDING_SECONDS_MAX
-        return self.reached.is_set() and not self.left and age <= patience
+        return self.reached.is_set() and not self.left and age <= self.seconds_max
 
     def arrive(self) -> None:
         """It is there."""
