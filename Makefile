@@ -16,7 +16,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench chaos fuzz openapi texts pictures lint types contracts format worker watch api audit migrate clean
+.PHONY: help run demo test check bench chaos fuzz openapi texts pictures lint types contracts dependencies format worker watch api audit migrate clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,7 +32,7 @@ test: $(SYNCED) ## run all tests, with real servers
 	@$(PYTHON) -m tests.chromium >/dev/null
 	PYTHONHASHSEED=0 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-check: lint types contracts test ## everything a change must pass, exactly what CI runs
+check: lint types contracts dependencies test ## everything a change must pass, exactly what CI runs
 
 lint: $(SYNCED) ## style: ruff, and its formatter
 	$(VENV)/bin/ruff check .
@@ -43,6 +43,9 @@ types: $(SYNCED) ## types: mypy, strict
 
 contracts: $(SYNCED) ## who may import whom: import-linter
 	$(VENV)/bin/lint-imports
+
+dependencies: $(SYNCED) | uv ## what others made: locked, hashed, not yanked, of no known vulnerability
+	@$(PYTHON) -m tests.dependencies $(UV)
 
 format: $(SYNCED) ## put the code into its format
 	$(VENV)/bin/ruff check --fix-only --quiet .
