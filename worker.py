@@ -34,6 +34,7 @@ from runtime.lifeline import watch_lifeline
 from runtime.logs import configure_logs
 from runtime.patience import patience_of
 from runtime.points import ACCOUNTS, DELIVERIES, SENDER, TOP_UPS, points_of, stop_at
+from runtime.rights import warn_of_rights
 from runtime.settings import Settings, SettingsInvalid, read_settings
 from runtime.temporal import TemporalSettingsInvalid, connect, ensure_search_attributes
 from starter.runs import TemporalRuns
@@ -74,6 +75,7 @@ async def work(settings: Settings) -> None:
     await ensure_search_attributes(client, SEARCH_ATTRIBUTES)
     await ensure_sweep(client, task_queue=settings.task_queue, every=settings.sweep_interval)
     database = Database.open(settings.database_url, pool_size=settings.database_pool_size)
+    await warn_of_rights(settings, database)
     runs = TemporalRuns(client, settings.task_queue)
     accounts = accounts_of(database, settings)
     activities = build_activities(

@@ -48,6 +48,7 @@ from console.rooms import add_pages, is_page
 from console.wiring import Wiring
 from runtime.payloads import PayloadEncryption
 from runtime.points import StoppedPayments, points_of
+from runtime.rights import warn_of_rights
 from runtime.settings import Settings
 from runtime.temporal import keys_of
 
@@ -72,7 +73,7 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=partial(_lifespan, database),
+        lifespan=partial(_lifespan, settings, database),
         middleware=_layers(settings, database, measures, limits),
     )
     routers = _routers(settings)
@@ -172,14 +173,18 @@ def _routers(settings: Settings) -> tuple[APIRouter, ...]:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(database: Database, _app: FastAPI) -> AsyncIterator[None]:
-    forgetting = asyncio.create_task(_forget_in_time(database))
+async def _lifespan(settings: Settings, database: Database, _app: FastAPI) -> AsyncIterator[None]:
+    beside = (
+        asyncio.create_task(_forget_in_time(database)),
+        asyncio.create_task(warn_of_rights(settings, database)),
+    )
     try:
         yield
     finally:
-        forgetting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await forgetting
+        for each in beside:
+            each.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await each
 
 
 async def _forget_in_time(database: Database) -> None:

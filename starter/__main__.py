@@ -17,6 +17,7 @@ from runtime.lifeline import watch_lifeline
 from runtime.logs import configure_logs
 from runtime.patience import patience_of
 from runtime.points import CLAIMS, RUNS, points_of, stop_at
+from runtime.rights import warn_of_rights
 from runtime.settings import Settings, SettingsInvalid, read_settings
 from runtime.temporal import TemporalSettingsInvalid, connect
 from starter.audit import run_audit
@@ -69,9 +70,11 @@ async def watch(settings: Settings) -> None:
     }
     wakes = Wakes(settings.database_url, ears)
     listening = asyncio.create_task(wakes.listen())
+    warning = asyncio.create_task(warn_of_rights(settings, database))
     _LOG.info("watcher.started", poll_interval=str(settings.poll_interval))
     await asyncio.gather(watcher.watch(stop), courier.carry(stop))
     listening.cancel()
+    warning.cancel()
     await database.close()
     _LOG.info("watcher.stopped")
 

@@ -22,6 +22,7 @@ from adapters.postgres.tables import (
     TopUpRow,
     Wallet,
 )
+from tests.hands import by_hand
 from topup.caps import Caps
 from topup.money import Money
 from topup.trigger import Change, Kept
@@ -127,7 +128,7 @@ class Household:
 
     async def spoil_event(self) -> None:
         """Make the wallet's unjudged events unreadable, as a defect might."""
-        async with self.database.commit() as session:
+        async with by_hand(self.database) as session:
             statement = select(BalanceEvent).where(col(BalanceEvent.wallet_id) == self.wallet_id)
             for event in (await session.exec(statement.where(~col(BalanceEvent.judged)))).all():
                 event.change = "nonsense"

@@ -1,10 +1,11 @@
 """One bounded pool of connections to the product's database, and the wake-up calls to who waits for news."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from sqlalchemy import CursorResult, TextClause, text
@@ -21,8 +22,21 @@ if TYPE_CHECKING:
 WAKE_CHANNEL = "tidemark_balance"
 EVENT_CHANNEL = "tidemark_event"
 _NOTIFY = text("SELECT pg_notify(channel, '') FROM unnest(CAST(:channels AS text[])) AS channel")
-_BOUNDS = "-c lock_timeout=5s -c statement_timeout=15s -c idle_in_transaction_session_timeout=30s"
-_CONNECT_TIMEOUT_SECONDS = 5
+CONNECTION_BOUNDS: Mapping[str, str | int] = MappingProxyType(
+    {
+        "options": "-c lock_timeout=5s -c statement_timeout=15s -c idle_in_transaction_session_timeout=30s",
+        "connect_timeout": 5,
+        # A network that was cut says nothing: what was sent and not acknowledged for so long, or no sign of life from
+        # the other end, ends the connection, and with it the wait of whoever is in it. A socket in the file system has
+        # no such settings and needs none.
+        "tcp_user_timeout": 20_000,
+        "keepalives": 1,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+)
+"""What every connection of every program is opened with: nothing in it waits for ever."""
 _RECONNECT_PAUSE_SECONDS = 0.25
 
 
@@ -64,7 +78,7 @@ class Database:
             pool_timeout=10,
             pool_pre_ping=True,
             hide_parameters=True,  # An error's text goes into the logs; what callers sent does not belong there.
-            connect_args={"options": _BOUNDS, "connect_timeout": _CONNECT_TIMEOUT_SECONDS},
+            connect_args=dict(CONNECTION_BOUNDS),
         )
         return cls(engine)
 

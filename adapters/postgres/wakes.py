@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 import structlog
 from psycopg import sql
+
+from adapters.postgres.database import CONNECTION_BOUNDS
 
 _RECONNECT_PAUSE_SECONDS = 1
 _LOG = structlog.get_logger()
@@ -32,9 +35,8 @@ class Wakes:
             await asyncio.sleep(_RECONNECT_PAUSE_SECONDS)
 
     async def _listen_once(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(
-            self.database_url, autocommit=True, connect_timeout=5
-        )
+        bounds: dict[str, Any] = dict(CONNECTION_BOUNDS)
+        connection = await psycopg.AsyncConnection.connect(self.database_url, autocommit=True, **bounds)
         async with connection:
             for channel in self.ears:
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))

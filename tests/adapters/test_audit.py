@@ -30,7 +30,7 @@ from starter.__main__ import look_at_the_books
 from starter.audit import run_audit
 from tests.adapters.crowd import report
 from tests.builders import Household, open_household
-from tests.conftest import address
+from tests.conftest import address, owner_address
 from topup.keys import draw_key
 from topup.money import Money
 from topup.outcome import DrawResult, conclude
@@ -250,15 +250,15 @@ async def books(postgres_url: str, template: str) -> str:
 
 @asynccontextmanager
 async def copied(postgres_url: str, books: str) -> AsyncIterator[tuple[Database, str]]:
-    """A copy of the books to be broken, and its address."""
+    """A copy of the books to be broken, and its owner's address."""
     names = {"name": sql.Identifier(f"audited_{next(_copies)}"), "template": sql.Identifier(books)}
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(
             sql.SQL("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY").format(**names)
         )
-        url = address(postgres_url, names["name"].as_string().strip('"'))
-        database = Database.open(url, pool_size=1)
-        yield database, url
+        name = names["name"].as_string().strip('"')
+        database = Database.open(address(postgres_url, name), pool_size=1)
+        yield database, owner_address(postgres_url, name)
         await database.close()
         connection.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
 

@@ -39,6 +39,7 @@ from adapters.postgres.tables import Asset
 from adapters.postgres.top_ups import TopUpRecords
 from adapters.postgres.wakes import Wakes
 from tests.builders import Household, open_household
+from tests.hands import owner_of
 from topup.keys import draw_key
 from topup.money import ASSET_SCALES, Money
 from topup.outcome import (
@@ -128,9 +129,9 @@ class TestTheAssets:
 
         assert {row.code: row.scale for row in rows} == dict(ASSET_SCALES)
 
-    async def test_cannot_be_changed(self, database_url: str) -> None:
+    async def test_cannot_be_changed(self, database: Database) -> None:
         with (
-            psycopg.connect(database_url) as connection,
+            psycopg.connect(owner_of(database)) as connection,
             pytest.raises(psycopg.DatabaseError, match="written"),
         ):
             connection.execute("UPDATE asset SET scale = 2")

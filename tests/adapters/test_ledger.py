@@ -16,6 +16,7 @@ from adapters.postgres.database import Database
 from adapters.postgres.ledger import LedgerAccounts
 from runtime.settings import Settings
 from tests.builders import Household, open_household
+from tests.hands import owner_of
 from topup.money import Money
 from topup.outcome import DrawReason
 from topup.quote import Quote, quote_at, read_rate
@@ -226,10 +227,10 @@ async def waiting_for_a_lock(database: Database) -> None:
 
 class TestMoney:
     @pytest.mark.rule("R19")
-    async def test_cannot_be_overdrawn_even_by_hand(self, database: Database, database_url: str) -> None:
+    async def test_cannot_be_overdrawn_even_by_hand(self, database: Database) -> None:
         home = await open_household(database, balance="10")
 
-        async with await AsyncConnection.connect(database_url) as connection:
+        async with await AsyncConnection.connect(owner_of(database)) as connection:
             with pytest.raises(errors.CheckViolation):
                 await connection.execute(
                     "UPDATE account SET posted = posted - 11000000 WHERE wallet_id = %s", (home.wallet_id,)
@@ -246,12 +247,10 @@ class TestMoney:
 
     @pytest.mark.parametrize("table", ["entry", "transfer"])
     @pytest.mark.parametrize("act", ["UPDATE {} SET at = now()", "DELETE FROM {}", "TRUNCATE {}"])
-    async def test_once_written_down_stays_written(
-        self, database: Database, database_url: str, table: str, act: str
-    ) -> None:
+    async def test_once_written_down_stays_written(self, database: Database, table: str, act: str) -> None:
         await open_household(database, balance="10")
 
-        async with await AsyncConnection.connect(database_url) as connection:
+        async with await AsyncConnection.connect(owner_of(database)) as connection:
             with pytest.raises(errors.DatabaseError, match="what is written stays written"):
                 await connection.execute(act.format(table))
 

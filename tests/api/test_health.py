@@ -15,6 +15,7 @@ from runtime.settings import Settings
 from runtime.temporal import connect
 from tests.api.conftest import TERMS, Caller, build, client_of
 from tests.conftest import address
+from tests.hands import by_hand
 
 KEY = "tm_" + "a" * 43
 
@@ -61,7 +62,7 @@ class TestReadiness:
     async def test_is_refused_when_the_database_is_behind(
         self, nobody: AsyncClient, database: Database
     ) -> None:
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             await run_sql(session, text("UPDATE alembic_version SET version_num = 'an_older_one'"))
         answer = await nobody.get("/readyz")
 
@@ -114,10 +115,10 @@ class TestADatabaseOutOfReach:
         self, caller: Caller, database: Database
     ) -> None:
         wallet_id = await caller.open_wallet(balance="60")
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             await run_sql(session, text(_CUT_CONNECTION))
         broken = await caller.post("/v1/rules", {"wallet_id": wallet_id, **TERMS}, key="k")
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             await run_sql(session, text("DROP TRIGGER cut ON rule_revision"))
         repeated = await caller.post("/v1/rules", {"wallet_id": wallet_id, **TERMS}, key="k")
 

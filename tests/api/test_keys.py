@@ -19,6 +19,7 @@ from api.keys import run_key_command
 from api.scopes import Scope
 from tests.api.conftest import Caller, client_of
 from tests.api.programs import serving
+from tests.hands import by_hand
 
 Command = Callable[..., Awaitable[tuple[int, str, str]]]
 
@@ -83,7 +84,7 @@ class TestAKeyMadeByCommand:
         ends = datetime.now(UTC) + timedelta(days=30)
         before = await status_with(app, key)
         _, listed_before, _ = await command("list")
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             await run_sql(session, text("UPDATE api_key SET expires_at = now()"))
         after = await status_with(app, key)
 
@@ -145,7 +146,7 @@ async def strangely(database: Database) -> None:
         "CREATE TRIGGER refuse BEFORE INSERT ON owner FOR EACH ROW "
         "WHEN (NEW.email = 'refused@example.com') EXECUTE FUNCTION refuse()"
     )
-    async with database.commit() as session:
+    async with by_hand(database) as session:
         await run_sql(session, text(refuse))
 
 

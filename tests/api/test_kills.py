@@ -18,6 +18,7 @@ from adapters.postgres.database import Database, run_sql
 from api.scopes import Scope
 from tests.api.conftest import TERMS, Caller, make_key
 from tests.api.programs import Program, serving
+from tests.hands import by_hand
 
 REPLAYED = "Idempotency-Replayed"
 PATIENCE_SECONDS = 180
@@ -167,7 +168,7 @@ class TestAProgramKilled:
     ) -> None:
         first, second = programs
         request = requests[kind]
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             await run_sql(session, text(HOLD_COMMITS))
         async with locked(database, database_url, "SELECT pg_advisory_xact_lock(4711)") as watch:
             before = await watch.effects()
@@ -228,7 +229,7 @@ class TestAProgramKilled:
     ) -> None:
         first, second = programs
         request = requests["payment"]
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             await run_sql(session, text(HOLD_COMMITS))
         async with locked(database, database_url, "SELECT pg_advisory_xact_lock(4711)") as watch:
             lost = asyncio.create_task(request.send(first))

@@ -19,6 +19,7 @@ from api import measures
 from api.measures import Answered, Measures
 from tests.api.conftest import Caller, MakeCaller, build, client_of
 from tests.builders import Household, open_household
+from tests.hands import by_hand
 
 Labels = dict[str, str]
 
@@ -218,7 +219,7 @@ class TestWhatWaits:
         await home.spend("45")
         await home.spend("1")
         aged = "UPDATE balance_event SET recorded_at = now() - interval '90 s' WHERE balance = 35000000"
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             await run_sql(session, text(aged))
 
         assert await value(prometheus, "tidemark_balance_events_unjudged") == 2
@@ -230,7 +231,7 @@ class TestWhatWaits:
         self, prometheus: AsyncClient, database: Database, home: Household
     ) -> None:
         await home.spend("45")
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             await run_sql(session, text("UPDATE balance_event SET occurred_at = now() - interval '1 day'"))
 
         assert await value(prometheus, "tidemark_balance_events_unjudged_oldest_seconds") < 60
@@ -240,7 +241,7 @@ class TestWhatWaits:
     ) -> None:
         await home.spend("45")
         (top_up_id,) = await Caller(prometheus, database).judge()
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             await run_sql(session, text("UPDATE top_up SET started_at = now() - interval '1 hour'"))
         claimed = await told(prometheus)
         async with database.commit() as session:
@@ -322,7 +323,7 @@ class TestTheDatabase:
     async def test_is_not_kept_busy_for_longer_than_two_seconds(
         self, prometheus: AsyncClient, database: Database
     ) -> None:
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             await run_sql(session, text("LOCK TABLE balance_event IN ACCESS EXCLUSIVE MODE"))
             async with asyncio.timeout(10):
                 assert await value(prometheus, "tidemark_figures_read") == 0

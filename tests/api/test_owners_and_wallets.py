@@ -5,6 +5,7 @@ from sqlalchemy import text
 
 from adapters.postgres.database import Database, run_sql
 from tests.api.conftest import Caller
+from tests.hands import by_hand
 from topup.alert import AlertCode
 
 
@@ -215,7 +216,7 @@ class TestTheLowBalanceAlert:
         await caller.judge()
         await caller.pay(wallet_id, "70")
         at_once = await self.alert(caller, wallet_id)
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             aged = "UPDATE balance_event SET recorded_at = now() - interval '6 s' WHERE NOT judged"
             await run_sql(session, text(aged))
         late = await self.alert(caller, wallet_id)

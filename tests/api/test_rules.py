@@ -9,11 +9,12 @@ from sqlmodel import select
 from adapters.postgres.database import Database, run_sql
 from adapters.postgres.tables import BalanceEvent
 from tests.api.conftest import TERMS, Caller, Json
+from tests.hands import by_hand
 
 
 async def unlock(database: Database) -> None:
     """End the top-up in progress as its settling does."""
-    async with database.commit() as session:
+    async with by_hand(database) as session:
         await run_sql(
             session, text("UPDATE top_up SET state = 'ended', outcome = 'failed', ended_at = now()")
         )

@@ -18,6 +18,7 @@ from tests.api.conftest import Caller, Json, build, client_of, make_key
 from tests.api.model import TopUp
 from tests.api.story import Story, begin_story
 from tests.conftest import address
+from tests.hands import by_hand
 
 AGE_WAITING = text(
     "UPDATE balance_event SET recorded_at = recorded_at - interval '1 minute' WHERE NOT judged"
@@ -76,7 +77,7 @@ class Town:
 
     async def neglect_a_minute(self) -> None:
         """A minute passes in which nobody judges."""
-        async with self.database.commit() as session:
+        async with by_hand(self.database) as session:
             await run_sql(session, AGE_WAITING)
 
     async def story(self, top_up: TopUp) -> Story:

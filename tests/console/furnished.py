@@ -31,6 +31,7 @@ from tests.api.conftest import build
 from tests.builders import Household, open_household
 from tests.console.browser import OpenWindow, Window, windows_of
 from tests.console.conftest import by_name
+from tests.hands import owner_of
 from tests.served import serve
 from tests.stories.accounts import Gate, Unknowable
 from tests.stories.town import Town, open_town
@@ -152,7 +153,7 @@ async def furnish(
     app = build(database, url=database_url)
     async with open_town(client, database, database_url) as town:
         async with town.worker():
-            ada = await _live_a_month(town, database_url)
+            ada = await _live_a_month(town, owner_of(database))
             mary = await _fail(town)
         alan = await open_household(database, balance="25", name="Alan")
         async with (
@@ -179,38 +180,38 @@ async def furnish(
             )
 
 
-async def _live_a_month(town: Town, database_url: str) -> Household:
+async def _live_a_month(town: Town, owner_url: str) -> Household:
     home = await open_household(town.database, balance="180", name="Ada")
     await home.fund("160", "USDT")
     await home.fund("110", "USDC")
     await home.fund("0.0005", "BTC")
     rule_id = await _agree(home, amount="80")
-    await _pass(database_url, days=4)
+    await _pass(owner_url, days=4)
     await home.spend("62.50")
-    await _pass(database_url, days=2)
+    await _pass(owner_url, days=2)
     async with home.database.commit() as session:
         await edit_rule(session, rule_id, {"amount": "100"}, version=1, author=Author("Ada", home.owner_id))
-    await _pass(database_url, days=1)
+    await _pass(owner_url, days=1)
     await _spend_and_see(town, home, "79.20")  # Completed, from the first source alone.
-    await _pass(database_url, days=5)
+    await _pass(owner_url, days=5)
     await _spend_and_see(town, home, "96.40")  # A waterfall over two.
-    await _pass(database_url, days=4)
+    await _pass(owner_url, days=4)
     await home.switch_fault("reject", "USDC")
     await _spend_and_see(town, home, "104.10")  # Partial: 30 of BTC arrive, USDC is refused.
-    await _pass(database_url, days=3)
+    await _pass(owner_url, days=3)
     await home.add("40")
     await town.watch()
-    await _pass(database_url, days=2)
+    await _pass(owner_url, days=2)
     await _spend_and_see(town, home, "71.30")  # Nothing left to cover it.
     await home.add("120")
     await town.watch()
-    await _pass(database_url, days=2)
+    await _pass(owner_url, days=2)
     await home.fund("420", "USDT")
     await home.fund("250", "USDC")
     await home.fund("0.004", "BTC")
     await home.spend("18.25")
     await town.watch()
-    await _pass(database_url, hours=3)
+    await _pass(owner_url, hours=3)
     return home
 
 
@@ -288,10 +289,10 @@ async def _spend_and_see(town: Town, home: Household, amount: str) -> None:
     assert len(await home.top_ups()) == before + 1
 
 
-async def _pass(database_url: str, **time: float) -> None:
+async def _pass(owner_url: str, **time: float) -> None:
     """Let time pass, by putting everything that has happened so much longer ago."""
     statement = sql.SQL("UPDATE {} SET {} = {} - %s::interval")
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(owner_url, autocommit=True) as connection:
         await connection.execute(
             "SET session_replication_role = replica"
         )  # What is written once may not be changed.

@@ -12,6 +12,7 @@ from adapters.postgres.database import Database
 from tests.api.conftest import build
 from tests.builders import Household, open_household
 from tests.console.conftest import Browser, sign_in
+from tests.hands import by_hand
 from tests.served import serve
 from topup.caps import Cap, Caps
 from topup.money import Money
@@ -199,7 +200,7 @@ class TestTheCourse:
 
 async def age(database: Database, by: timedelta) -> None:
     """Let what has been told so far have happened longer ago."""
-    async with database.call() as connection:
+    async with by_hand(database) as connection:
         await connection.execute(
             text("UPDATE balance_event SET occurred_at = occurred_at - CAST(:by AS interval)"), {"by": by}
         )

@@ -26,6 +26,7 @@ from tests.builders import Household, open_household
 from tests.console.authenticator import Passkey, Way
 from tests.console.test_balance import judge, words_of
 from tests.console.visits import Visit, given_in, link_for, visiting
+from tests.hands import by_hand
 from topup.confirming import challenge_of, read_snapshot, write_snapshot
 
 TERMS = {"threshold": "50", "amount": "100", "account": "funding", "source_1": "USDT", "source_2": "USDC"}
@@ -87,7 +88,7 @@ async def register(visit: Visit, database: Database, *, balance: str = "80") -> 
 
 async def change(database: Database, statement: str, **arguments: Any) -> None:
     """Lay hands on the database."""
-    async with database.commit() as session:
+    async with by_hand(database) as session:
         await run_sql(session, text(statement), **arguments)
 
 

@@ -22,6 +22,7 @@ from tests.console.conftest import Browser, sign_in
 from tests.console.low_wallets import low_wallet
 from tests.console.sites import opened
 from tests.console.test_history import words
+from tests.hands import by_hand
 from tests.stories.town import Town
 
 _BACK_DATE = text("UPDATE delivery SET created_at = created_at - interval '5 minutes'")
@@ -51,7 +52,7 @@ async def put_in_doubt(town: Town, top_up_id: str) -> None:
 
 async def queue_letters(town: Town, home: Household, top_up_id: str) -> tuple[str, str]:
     """Letters to the owner, queued five minutes ago; their ids, push first."""
-    async with town.database.commit() as session:
+    async with by_hand(town.database) as session:
         push, email = await queue_deliveries(
             session, top_up_id=top_up_id, owner_id=home.owner_id, kind="being_checked", subject="Checking"
         )
@@ -219,7 +220,7 @@ class TestTheOverview:
     async def test_says_loudly_when_events_wait_too_long(self, stranger: Browser, database: Database) -> None:
         home = await open_household(database, balance="80")
         await home.spend("1")
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             await run_sql(session, text("UPDATE balance_event SET recorded_at = now() - interval '1 hour'"))
         operator = await operator_of(stranger, database)
 

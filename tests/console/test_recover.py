@@ -11,6 +11,7 @@ from console.visitors import COOKIE
 from tests.api.conftest import build
 from tests.console.authenticator import make_passkey
 from tests.console.visits import Visit, another_browser, codes_in, link_for, visiting
+from tests.hands import by_hand
 from tests.served import serve
 
 
@@ -90,7 +91,7 @@ class TestACode:
         self, visit: Visit, codes: list[str], database: Database
     ) -> None:
         await visit.send("/recover", code=codes[0])
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             late = "UPDATE page_session SET expires_at = expires_at - interval '15 minutes' WHERE recovering"
             await run_sql(session, text(late))
 

@@ -14,6 +14,7 @@ from console.visitors import COOKIE
 from tests.builders import open_household
 from tests.console.authenticator import Passkey, Way
 from tests.console.visits import Visit, another_browser, link_for, visiting
+from tests.hands import by_hand
 
 
 @pytest_asyncio.fixture
@@ -143,7 +144,7 @@ class TestAnAnswer:
         self, visit: Visit, passkey: Passkey, database: Database
     ) -> None:
         credential = passkey.sign(await visit.options("/sign-in/options"), visit.way)
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             late = "UPDATE ceremony SET expires_at = expires_at - interval '5 minutes'"
             await run_sql(session, text(late))
         answer = await visit.answer("/sign-in", credential)

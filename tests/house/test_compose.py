@@ -45,6 +45,11 @@ def filled_in(text: object) -> str:
     return _VARIABLE.sub(lambda found: found[3] if found[2] == ":-" else "given", str(text))
 
 
+def _user(address: str) -> str:
+    """The user a database's address names."""
+    return address.partition("://")[2].partition(":")[0]
+
+
 def seconds(duration: str) -> timedelta:
     """A duration as Compose writes it."""
     number, unit = re.fullmatch(r"(\d+)(s|m)", duration).groups()  # type: ignore[union-attr]
@@ -79,7 +84,7 @@ class TestTheFile:
     def test_asks_for_every_password_it_cannot_do_without(self) -> None:
         asked = {found[1] for found in _VARIABLE.finditer(COMPOSE.read_text()) if found[2] == ":?"}
 
-        assert asked == {"POSTGRES_PASSWORD", "TEMPORAL_POSTGRES_PASSWORD"}
+        assert asked == {"POSTGRES_PASSWORD", "PROGRAMS_POSTGRES_PASSWORD", "TEMPORAL_POSTGRES_PASSWORD"}
 
     @pytest.mark.parametrize("name", services())
     def test_pins_every_image_to_a_version(self, name: str) -> None:
@@ -191,6 +196,20 @@ class TestOurProcesses:
         else:
             assert str(environment["TIDEMARK_API_PORT"]) == port
             assert f'"/{path}"' in (ROOT / "api" / "health.py").read_text()
+
+    def test_log_in_as_somebody_who_owns_nothing_while_the_upgrade_alone_is_the_owner(self) -> None:
+        owner = services()["postgres"]["environment"]["POSTGRES_USER"]
+        users = {name: _user(services()[name]["environment"]["TIDEMARK_DATABASE_URL"]) for name in OURS}
+        owners = {
+            name for name in OURS if "TIDEMARK_MIGRATION_DATABASE_URL" in services()[name]["environment"]
+        }
+
+        assert len(set(users.values())) == 1
+        assert owner not in users.values()
+        assert owners == {"migrate"}
+        assert _user(services()["migrate"]["environment"]["TIDEMARK_MIGRATION_DATABASE_URL"]) == owner
+        for name in ("worker", "watcher", "api"):
+            assert "{POSTGRES_PASSWORD" not in str(services()[name]), name
 
     def test_find_temporal_and_the_database_where_they_are(self) -> None:
         environment = services()["worker"]["environment"]

@@ -9,8 +9,10 @@ from sqlalchemy import create_engine
 from sqlmodel import SQLModel
 
 from adapters.postgres import tables
+from adapters.postgres.database import Database
 from adapters.postgres.migrations.reach import alembic_config, upgrade
 from adapters.postgres.url import engine_url
+from tests.hands import owner_of
 from tests.house.building import ROOT
 
 VERSIONS = ROOT / "adapters" / "postgres" / "migrations" / "versions"
@@ -30,8 +32,8 @@ class TestTheMigrations:
         engine.dispose()
         assert differences == []
 
-    def test_change_nothing_when_run_again(self, database_url: str) -> None:
-        upgrade(database_url)
+    def test_change_nothing_when_run_again(self, database: Database) -> None:
+        upgrade(owner_of(database))
 
     def test_are_one_line_without_branches(self, database_url: str) -> None:
         engine = create_engine(engine_url(database_url))

@@ -108,7 +108,7 @@ class Product:
     @asynccontextmanager
     async def hold(self, statement: LiteralString, *arguments: str) -> AsyncIterator[Hold]:
         """Lock what this statement names, until released or left."""
-        connection = await psycopg.AsyncConnection.connect(self.stack.database_url())
+        connection = await psycopg.AsyncConnection.connect(self.stack.owner_url())
         try:
             cursor = await connection.execute(statement, arguments)
             assert cursor.rowcount

@@ -8,19 +8,38 @@ from alembic.config import Config
 from sqlalchemy import Connection, create_engine
 
 from adapters.postgres import tables
+from adapters.postgres.database import CONNECTION_BOUNDS
+from adapters.postgres.grants import grant_all, let_in
 from adapters.postgres.url import engine_url
 
 _MIGRATION_LOCK = 7_411_903
 """Key of the advisory lock that lets only one upgrade run at a time."""
 
+_LOCK_PATIENCE = "15s"
+"""How long a step waits for a table in use. While it waits, everybody after it waits too: better it fails, and is run
+again, than that it holds up those at work. The wait for another upgrade has no bound."""
+_BOUNDS = {name: value for name, value in CONNECTION_BOUNDS.items() if name != "options"}
 
-def upgrade(database_url: str) -> None:
-    """Bring the database to the newest revision, all of it or none. Safe to run from several places at once."""
-    engine = create_engine(engine_url(database_url))
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-        command.upgrade(alembic_config(connection), "head")
-    engine.dispose()
+
+def upgrade(database_url: str, *, service_url: str | None = None) -> None:
+    """Bring the database to the newest revision, all of it or none. Safe to run from several places at once.
+
+    The address is that of the tables' owner. Whoever `service_url` names is let in as a program of the product, with
+    the grants of one; both are seen to each time, as a database restored from a dump comes without roles.
+    Raises RoleMissing.
+    """
+    engine = create_engine(engine_url(database_url), connect_args=_BOUNDS)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_PATIENCE}'")
+            command.upgrade(alembic_config(connection), "head")
+            driver: Any = connection.connection.driver_connection
+            grant_all(driver)
+            if service_url is not None:
+                let_in(driver, service_url)
+    finally:
+        engine.dispose()
 
 
 def alembic_config(connection: Connection) -> Config:
