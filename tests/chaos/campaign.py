@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import tempfile
 import time
 from collections import Counter, deque
@@ -17,7 +18,7 @@ from tests.chaos.lane import Lane, Template, make_template
 from tests.chaos.play import Verdict, play
 from tests.chaos.zygote import Zygote
 
-BRINGING_MAX = 2
+BRINGING_MAX = 1
 """In how many lanes top-ups are brought to their points at once, while the others stand still or come to rest."""
 TRIES_MAX = 5
 """A case whose top-up was not at its point when its program was struck is played again, this often at most."""
@@ -34,6 +35,7 @@ class Outcome:
     """The last one of each case, by its place in the campaign: the same case may come several times."""
     failures: list[Verdict] = field(default_factory=list)
     missed: list[Case] = field(default_factory=list)
+    interrupted: bool = False
     took_seconds: float = 0.0
 
     @property
@@ -52,11 +54,28 @@ class _Round:
 
 
 async def run_campaign(
-    batches: Sequence[Batch], *, home: Path, template: Template, lanes: int, draw_seconds: int, say: Say
+    batches: Sequence[Batch],
+    *,
+    home: Path,
+    template: Template,
+    lanes: int,
+    draw_seconds: int,
+    say: Say,
+    interruptible: bool = False,
 ) -> Outcome:
-    """Play all; the home is a folder that is there already, and goes when its owner wants it to."""
+    """Play all; the home is a folder that is there already, and goes when its owner wants it to.
+
+    One that is `interruptible` ends at Ctrl-C with what is under way.
+    """
     outcome, started = Outcome(), time.monotonic()
     waiting, bringing = deque(_rounds(batches)), asyncio.Semaphore(BRINGING_MAX)
+
+    def interrupt() -> None:
+        outcome.interrupted = True
+        waiting.clear()
+
+    if interruptible:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
     async with _open_lanes(home, template, lanes, draw_seconds) as opened:
         await asyncio.gather(*[_work(lane, waiting, bringing, outcome, say) for lane in opened])
     outcome.took_seconds = time.monotonic() - started
@@ -81,6 +100,7 @@ def run(batches: Sequence[Batch], *, lanes: int, draw_seconds: int, say: Say) ->
             lanes=lanes,
             draw_seconds=draw_seconds,
             say=say,
+            interruptible=True,
         )
     )
     if outcome.failures:
@@ -128,7 +148,7 @@ async def _work(
             if verdict.problems:
                 outcome.failures.append(verdict)
         again = _missed(turn, verdicts)
-        if again is not None and again.tries <= TRIES_MAX:
+        if again is not None and again.tries <= TRIES_MAX and not outcome.interrupted:
             waiting.append(again)
         elif again is not None:
             outcome.missed += again.batch.cases

@@ -58,6 +58,8 @@ STEPS = (
 )
 SHORT_STEPS = ("hold", "look-up", "settle")
 """Steps whose caller waits ten seconds for them, whatever the settings say: nobody stands there for long."""
+_OWN = {Struck.WATCHER: {"claim", "start-workflow"}, Struck.API: {"payment"}}
+"""The few steps that these programs take themselves; most steps are the worker's."""
 _ALONE = ({"draw-2", "draw-3"}, {"claim"}, {"start-workflow"})
 """In each of these groups one stand keeps the others away: a batch has at most one of them (draws: in the middle)."""
 
@@ -126,7 +128,7 @@ def long_run(cases_min: int, *, seed: int) -> tuple[Batch, ...]:
 
 
 def sample(*, seed: int) -> tuple[Batch, ...]:
-    """One case for each program, manner and moment; the seed says at which steps."""
+    """One case for each program, manner and moment; the seed says at which steps, the program's own ones among them."""
     dice = random.Random(seed)
     return tuple(
         Batch(struck, manner, _some_steps(struck, manner, dice)) for struck, manner in product(Struck, Manner)
@@ -142,7 +144,7 @@ def _some_steps(struck: Struck, manner: Manner, dice: random.Random) -> tuple[Ca
     while True:
         steps = dice.sample(STEPS, len(Moment))
         cases = tuple(Case(struck, manner, step, moment) for step, moment in zip(steps, Moment, strict=True))
-        if fit_together(cases):
+        if _OWN.get(struck, set()) <= set(steps) and fit_together(cases):
             return cases
 
 
@@ -172,5 +174,5 @@ def _turn(case: Case) -> int:
     if case.step in {"draw-2", "draw-3"}:
         return 2 if case.moment is Moment.DURING else 0
     if case.step == "payment":
-        return 5 if case.moment is Moment.DURING else 0
+        return 5 if case.moment is Moment.DURING else 2
     return {"settle": 1, "look-up": 1, "hold": 2, "start-workflow": 3, "claim": 4}.get(case.step, 0)

@@ -98,15 +98,16 @@ async def problems_of(subject: Subject, inbox: list[Message]) -> list[str]:
     (top_up,) = top_ups
     credited = top_up.credited // Money.parse("1", "USDT").units
     return [
-        *_problems_of_sums(subject, credited, balance=await home.balance()),
+        *problems_of_sums(subject, credited, balance=await home.balance()),
         *_problems_of_ending(str(top_up.outcome), credited),
         *([] if (await home.rule()).locked_by is None else ["its rule is locked"]),
         *([] if [d.fired for d in await home.decisions()].count(True) == 1 else ["it did not fire once"]),
-        *await _problems_of_telling(subject, inbox),
+        *await problems_of_telling(subject, inbox),
     ]
 
 
-def _problems_of_sums(subject: Subject, credited: int, *, balance: str) -> list[str]:
+def problems_of_sums(subject: Subject, credited: int, *, balance: str) -> list[str]:
+    """Whether so much can have arrived, given what had moved when it was struck, and is in the balance."""
     sets = [frozenset(ranks) for size in range(len(SHARES) + 1) for ranks in combinations(SHARES, size)]
     found = [ranks for ranks in sets if sum(SHARES[rank] for rank in ranks) == credited]
     if not found:
@@ -141,7 +142,7 @@ def _problems_of_ending(outcome: str, credited: int) -> list[str]:
     return [] if outcome == expected else [f"{credited} of {AMOUNT} arrived, and it tells of {outcome}"]
 
 
-async def _problems_of_telling(subject: Subject, inbox: list[Message]) -> list[str]:
+async def problems_of_telling(subject: Subject, inbox: list[Message]) -> list[str]:
     """One mail and one push: a repeat carries the same Message-ID or tag, and so reaches the person once (R24)."""
     home = subject.home
     addresses = {home.owner_id, subject.email}

@@ -59,13 +59,12 @@ def make_template(home: Path) -> Template:
     part = PostgresPart(folder, log=home / "template.log", say=print)
     part.start()
     try:
-        assert part.server is not None
         urls = {
             "TIDEMARK_DATABASE_URL": part.database_url(),
-            "TIDEMARK_MIGRATION_DATABASE_URL": part.server.url(DATABASE_NAME),
+            "TIDEMARK_MIGRATION_DATABASE_URL": part.owner_url(),
         }
         run_program(["adapters.postgres", "upgrade"], {**os.environ, **urls}, seconds=_UPGRADE_SECONDS)
-        key = asyncio.run(_make_key(part.server.url(DATABASE_NAME)))
+        key = asyncio.run(_make_key(part.owner_url()))
     finally:
         stop_postgres(folder)
     with (folder / "postgresql.auto.conf").open("a", encoding="utf-8") as settings:
@@ -124,8 +123,7 @@ class Lane:
         await self._in_thread(self._copy_template)
         await self.start_server(Struck.TEMPORAL)
         await self.start_server(Struck.POSTGRES)
-        assert self._postgres.server is not None
-        self.database = Database.open(self._postgres.server.url(DATABASE_NAME), pool_size=10)
+        self.database = Database.open(self._postgres.owner_url(), pool_size=10)
         self.client = AsyncClient(
             base_url=f"http://127.0.0.1:{self._ports['api']}",
             headers={"Authorization": f"Bearer {self._template.key}"},
@@ -251,9 +249,9 @@ class Lane:
             "TIDEMARK_DRAW_TIMEOUT": f"{self.draw_seconds}s",
             "TIDEMARK_CHECK_TIMEOUT": f"{self.draw_seconds}s",
             "TIDEMARK_NOTIFY_PATIENCE": f"{self.draw_seconds}s",
-            "TIDEMARK_SWEEP_INTERVAL": "10s",
+            "TIDEMARK_SWEEP_INTERVAL": "15s",
             "TIDEMARK_SWEEP_GRACE": "30s",
-            "TIDEMARK_POLL_INTERVAL": "500ms",
+            "TIDEMARK_POLL_INTERVAL": "2s",
         }
 
     def _url_on_wire(self, port: int) -> str:

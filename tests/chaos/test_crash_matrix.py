@@ -2,11 +2,15 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
 
+from adapters.postgres.database import Database
+from runtime.inbox_store import Message
+from tests.builders import Household, open_household
 from tests.chaos.campaign import make_home, run_campaign
 from tests.chaos.cases import (
     STEPS,
@@ -19,8 +23,10 @@ from tests.chaos.cases import (
     sample,
     whole_matrix,
 )
+from tests.chaos.household import Subject, problems_of, problems_of_sums, problems_of_telling
 from tests.chaos.lane import make_template
 from tests.chaos.play import Verdict
+from tests.chaos.tower import Stand
 
 SEED = 20261121
 LANES = 4
@@ -70,6 +76,12 @@ class TestTheMatrix:
         assert len(CASES) == 60
         assert len({(case.struck, case.manner, case.moment) for case in CASES}) == 60
 
+    def test_is_sampled_at_the_steps_that_the_program_takes_itself(self) -> None:
+        for batch in sample(seed=SEED):
+            steps = {case.step for case in batch.cases}
+            assert batch.struck is not Struck.WATCHER or {"claim", "start-workflow"} <= steps
+            assert batch.struck is not Struck.API or "payment" in steps
+
     def test_is_gone_through_whole_in_the_long_run(self) -> None:
         cells = {case for batch in whole_matrix() for case in batch.cases}
         played = [case for batch in long_run(1000, seed=1) for case in batch.cases]
@@ -80,3 +92,88 @@ class TestTheMatrix:
     @pytest.mark.parametrize("case", CASES[:3], ids=str)
     def test_has_a_name_for_each_case_by_which_it_is_played_again(self, case: Case) -> None:
         assert Case.parse(str(case)) == case
+
+
+@pytest_asyncio.fixture
+async def home(database: Database) -> Household:
+    """A household at rest whose top-up has ended completed, as the judge is to find it."""
+    return await open_household(database, balance="80", name="Judged")
+
+
+class TestTheJudge:
+    """What would slip through here would slip through the whole matrix."""
+
+    @pytest.mark.parametrize(
+        ("credited", "balance", "moved", "found"),
+        [
+            (100, "135.00", {1, 2}, ""),
+            (90, "125.00", {2}, ""),
+            (0, "35.00", (), ""),
+            (50, "85.00", (), "50 is no sum of"),
+            (110, "145.00", (), "110 is no sum of"),
+            (100, "145.00", (), "the balance is 145.00"),
+            (90, "125.00", {1}, "draws [1] had moved, but it tells of [2, 3]"),
+        ],
+    )
+    async def test_finds_a_sum_that_cannot_be(
+        self, home: Household, credited: int, balance: str, moved: Iterable[int], found: str
+    ) -> None:
+        subject = _subject(home, "watcher.kill.settle.before", moved)
+
+        problems = "; ".join(problems_of_sums(subject, credited, balance=balance))
+
+        assert problems.startswith(found)
+        assert bool(problems) == bool(found)
+
+    @pytest.mark.parametrize(
+        ("case", "credited", "found"),
+        [
+            ("worker.kill.draw-2.before", 100, True),
+            ("worker.kill.draw-2.during", 70, False),
+            ("worker.kill.draw-2.after", 100, False),
+            ("worker.cut.draw-2.during", 100, True),
+            ("worker.cut.draw-2.before", 100, False),
+            ("postgres.kill.draw-3.during", 100, True),
+            ("worker.kill.check.after", 10, True),
+            ("api.kill.look-up.during", 100, True),
+        ],
+    )
+    async def test_finds_money_of_a_draw_whose_only_attempt_was_ended_before_its_commit(
+        self, home: Household, case: str, credited: int, *, found: bool
+    ) -> None:
+        subject = _subject(home, case, ())
+
+        problems = "; ".join(problems_of_sums(subject, credited, balance=f"{35 + credited}.00"))
+
+        assert ("cannot have moved, but did" in problems) == found
+
+    async def test_finds_a_person_told_twice_or_by_nobody_knows_whom(self, home: Household) -> None:
+        subject = _subject(home, "worker.kill.record-sent.before", ())
+        mail = Message(
+            id="1",
+            channel="email",
+            to=["judged@example.com"],
+            subject="",
+            text="",
+            received_at=datetime.now(UTC),
+        )
+
+        problems = await problems_of_telling(subject, [mail, mail.model_copy(update={"message_id": "other"})])
+
+        assert problems == [
+            "its deliveries are []",
+            "the person got 2 by email: ['', 'other']",
+            "the person got 0 by push: []",
+        ]
+
+    async def test_finds_a_top_up_that_never_was(self, home: Household) -> None:
+        problems = await problems_of(_subject(home, "api.kill.payment.before", ()), [])
+
+        assert problems == ["its top-ups are [], not one that has ended"]
+
+
+def _subject(home: Household, case: str, moved: Iterable[int]) -> Subject:
+    stand = Stand("settle", Moment.BEFORE, home.wallet_id, "", b"", 1.0)
+    return Subject(
+        Case.parse(case), home, "judged@example.com", stand, paid=True, stood=True, moved=frozenset(moved)
+    )

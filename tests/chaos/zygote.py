@@ -54,6 +54,7 @@ class Zygote:
             stdout=subprocess.PIPE,
             cwd=CHECKOUT,
             preexec_fn=_DIE_WITH_PARENT,
+            start_new_session=True,  # Ctrl-C is for the campaign, which ends in good order.
         )
         return cls(server, asyncio.Lock())
 
