@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import structlog
 from temporalio.client import Client
@@ -25,7 +25,7 @@ from adapters.notify.push_inbox import PushInboxSender
 from adapters.notify.push_services import PushHosts
 from adapters.notify.web_push import WebPushSender
 from adapters.postgres.database import Database
-from adapters.postgres.deliveries import DeliveryRecords
+from adapters.postgres.deliveries import Channel, DeliveryRecords
 from adapters.postgres.faulty import FaultyAccounts
 from adapters.postgres.ledger import LedgerAccounts
 from adapters.postgres.push_list import OwnersBrowsers
@@ -39,7 +39,7 @@ from runtime.settings import Settings, SettingsInvalid, read_settings
 from runtime.temporal import TemporalSettingsInvalid, connect, ensure_search_attributes
 from starter.runs import TemporalRuns
 from starter.schedule import ensure_sweep
-from workflows.ids import SEARCH_ATTRIBUTES
+from workflows.ids import SEARCH_ATTRIBUTES, channel_queue
 from workflows.sweep import SweepOpenTopUps
 from workflows.telling import TellOwner
 from workflows.top_up import TopUp
@@ -88,12 +88,50 @@ async def work(settings: Settings) -> None:
     _LOG.info("worker.stopped")
 
 
-def build_worker(client: Client, settings: Settings, activities: Sequence[Callable[..., Any]]) -> Worker:
-    """A worker for both workflows and activities, patient enough at its end for the longest draw."""
+class Workers:
+    """Several Temporal workers that begin and end together."""
+
+    def __init__(self, first: Worker, *others: Worker) -> None:
+        """Each has its own queue; that of the first one is the top-ups'."""
+        self.first = first
+        self._workers = (first, *others)
+
+    async def __aenter__(self) -> Self:
+        """Begin; one that breaks breaks whatever runs within."""
+        for worker in self._workers:
+            await worker.__aenter__()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *ended: object) -> None:
+        """Take up nothing more, and wait for what is under way, all at the same time."""
+        await asyncio.gather(*[worker.__aexit__(kind, *ended) for worker in self._workers])
+
+
+def build_worker(client: Client, settings: Settings, activities: Sequence[Callable[..., Any]]) -> Workers:
+    """Workers for workflows and activities, patient enough at their end for the longest draw.
+
+    What tells owners has a worker for each channel: a mail server that hangs for an hour must not take the hands that
+    move money, nor those that push (R24). The first one delivers too, what older builds have left in its queue.
+    """
+    queues = [channel_queue(settings.task_queue, channel) for channel in Channel]
+    return Workers(
+        _build_one(client, settings, activities, task_queue=settings.task_queue, workflows=WORKFLOWS),
+        *[_build_one(client, settings, activities, task_queue=queue, workflows=()) for queue in queues],
+    )
+
+
+def _build_one(
+    client: Client,
+    settings: Settings,
+    activities: Sequence[Callable[..., Any]],
+    *,
+    task_queue: str,
+    workflows: Sequence[type],
+) -> Worker:
     return Worker(
         client,
-        task_queue=settings.task_queue,
-        workflows=WORKFLOWS,
+        task_queue=task_queue,
+        workflows=workflows,
         activities=activities,
         graceful_shutdown_timeout=settings.draw_timeout + _GRACE,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),

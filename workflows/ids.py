@@ -8,6 +8,12 @@ from temporalio.common import SearchAttributeIndexedValueType, SearchAttributeKe
 TASK_QUEUE = "tidemark"
 SWEEP_ID = "tidemark-sweep"
 
+
+def channel_queue(task_queue: str, channel: str) -> str:
+    """The queue of what tells owners by this channel: one that hangs keeps neither money nor other channels waiting."""
+    return f"{task_queue}-{channel}"
+
+
 RULE = SearchAttributeKey.for_keyword("TidemarkRule")
 WALLET = SearchAttributeKey.for_keyword("TidemarkWallet")
 OWNER = SearchAttributeKey.for_keyword("TidemarkOwner")

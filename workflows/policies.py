@@ -23,6 +23,7 @@ BOOKKEEPING = RetryPolicy(
 class Options(TypedDict, total=False):
     """The options of one activity call, spelled out."""
 
+    task_queue: str
     retry_policy: RetryPolicy
     start_to_close_timeout: timedelta
     schedule_to_start_timeout: timedelta
@@ -59,9 +60,10 @@ def bookkeeping() -> Options:
     )
 
 
-def notifying(give_up_after: timedelta) -> Options:
-    """Deliver, again and again until it works or this much time has passed."""
+def notifying(give_up_after: timedelta, *, task_queue: str) -> Options:
+    """Deliver, again and again until it works or this much time has passed, in the channel's own queue (R24)."""
     return Options(
+        task_queue=task_queue,
         retry_policy=BOOKKEEPING,
         start_to_close_timeout=timedelta(seconds=30),
         schedule_to_close_timeout=give_up_after,

@@ -8,7 +8,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities.messages import Delivery, Telling
     from activities.notify import Notify
-    from workflows import policies
+    from workflows import ids, policies
 
 
 @workflow.defn(name="TellOwner")
@@ -26,7 +26,10 @@ class TellOwner:
                 Notify.notify,
                 delivery,
                 summary=f"Tell the owner by {delivery.channel}",
-                **policies.notifying(telling.give_up_after),
+                **policies.notifying(
+                    telling.give_up_after,
+                    task_queue=ids.channel_queue(workflow.info().task_queue, delivery.channel),
+                ),
             )
         except ActivityError:
             await workflow.execute_activity_method(

@@ -216,7 +216,10 @@ class TopUp:
                 delivery,
                 activity_id=f"notify-{delivery.channel}",
                 summary=f"Tell the owner by {delivery.channel}",
-                **policies.notifying(order.patience.notify),
+                **policies.notifying(
+                    order.patience.notify,
+                    task_queue=ids.channel_queue(workflow.info().task_queue, delivery.channel),
+                ),
             )
         except ActivityError:
             return False

@@ -31,7 +31,7 @@ from tests.bench.bare import Bare, BareDeeds
 from tests.builders import Household, open_household
 from topup.keys import workflow_id
 from topup.money import Money
-from worker import build_activities, build_worker
+from worker import Workers, build_activities, build_worker
 
 OUR_QUEUE, BARE_QUEUE = "bench-ours", "bench-bare"
 CHANNELS = ("email", "push")
@@ -171,7 +171,7 @@ async def both_ways(
         await database.close()
 
 
-def _worker(client: Client, settings: Settings, database: Database, postbox: Postbox) -> Worker:
+def _worker(client: Client, settings: Settings, database: Database, postbox: Postbox) -> Workers:
     activities = build_activities(
         database,
         settings,
@@ -182,9 +182,9 @@ def _worker(client: Client, settings: Settings, database: Database, postbox: Pos
     return build_worker(client, settings, activities)
 
 
-def _bare_worker(ours: Worker, deeds: BareDeeds) -> Worker:
+def _bare_worker(ours: Workers, deeds: BareDeeds) -> Worker:
     """Ours in every setting, for other work."""
-    config = ours.config()
+    config = ours.first.config()
     config["task_queue"] = BARE_QUEUE
     config["workflows"] = [Bare]
     config["activities"] = [deeds.step, deeds.notice]

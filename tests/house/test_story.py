@@ -82,7 +82,8 @@ class TestRetryPolicies:
 
         assert policies.drawing(patience)["retry_policy"] is policies.SINGLE_ATTEMPT
         assert policies.checking(patience)["retry_policy"] is policies.SINGLE_ATTEMPT
-        for options in (policies.bookkeeping(), policies.notifying(timedelta(hours=1)), policies.sweeping()):
+        telling = policies.notifying(timedelta(hours=1), task_queue="tidemark-email")
+        for options in (policies.bookkeeping(), telling, policies.sweeping()):
             assert options["retry_policy"] is policies.BOOKKEEPING
 
 

@@ -18,7 +18,6 @@ from temporalio.api.workflowservice.v1 import (
     UpdateActivityOptionsRequest,
 )
 from temporalio.client import WorkflowHandle
-from temporalio.worker import Worker
 
 import worker as product
 from activities.messages import Ended
@@ -35,7 +34,7 @@ from tests.stories.test_doubt import three_sources
 from tests.stories.test_operators import moved, reset, sweep, workflow_tasks_finished
 from tests.stories.test_waterfall import USDT, ending
 from tests.stories.town import Town
-from worker import build_worker
+from worker import Workers, build_worker
 from workflows.sweep import SweepOpenTopUps
 from workflows.telling import TellOwner
 from workflows.top_up import TopUp
@@ -88,7 +87,7 @@ class Gated:
     town: Town
     gates: Gates
 
-    def worker(self) -> Worker:
+    def worker(self) -> Workers:
         """A worker that stops at the gates."""
         return build_worker(self.gates.client(self.town.client), self.town.settings, self.town.activities())
 

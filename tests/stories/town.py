@@ -8,7 +8,6 @@ from typing import Any
 from uuid import uuid4
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.worker import Worker
 
 from activities.messages import Ended
 from activities.ports import Accounts, Letter
@@ -20,7 +19,7 @@ from starter.runs import TemporalRuns
 from starter.watcher import Watcher
 from tests.builders import Household, open_household
 from topup.keys import workflow_id
-from worker import accounts_of, build_activities, build_worker
+from worker import Workers, accounts_of, build_activities, build_worker
 from workflows.top_up import TopUp
 
 
@@ -74,7 +73,7 @@ class Town:
         await (await self.handle(home)).result()
         return (await home.top_ups())[-1]
 
-    def worker(self) -> Worker:
+    def worker(self) -> Workers:
         """A worker over this town's adapters, with its recording channels."""
         return build_worker(self.client, self.settings, self.activities())
 
