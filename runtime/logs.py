@@ -20,7 +20,10 @@ _API_KEY = re.compile(r"\btm_[A-Za-z0-9_\-.]{6,}|tm_[A-Za-z0-9_\-]{20,}")
 _SECRET_TEXTS = (
     (_API_KEY, f"tm_{REDACTED}"),
     (re.compile(r"whsec_[A-Za-z0-9+/=_\-]{6,}"), f"whsec_{REDACTED}"),
-    (re.compile(r"/join/[A-Za-z0-9_\-]{16,}"), f"/join/{REDACTED}"),
+    (re.compile(r"/(join|unsubscribe)/[A-Za-z0-9_\-]{16,}"), rf"/\1/{REDACTED}"),
+    (re.compile(r"(__Host-[a-z-]+=)[^\s;,'\"]+"), rf"\1{REDACTED}"),
+    (re.compile(r"\b[0-9A-Z]{5}(?:-[0-9A-Z]{5}){3}\b"), f"{REDACTED} recovery code"),
+    (re.compile(r"(?<=:)[A-Za-z0-9+/]{43}=(?![A-Za-z0-9+/=])"), REDACTED),
     (re.compile(r"(://[^\s/:@]*:)[^\s@/]+@"), rf"\1{REDACTED}@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=\-]{6,}"), rf"\1 {REDACTED}"),
     (re.compile(r"(?i)\b(password|api_key|token)=[^\s&'\"]+"), rf"\1={REDACTED}"),

@@ -75,6 +75,26 @@ class TestLogs:
 
         assert lines(capsys)[0]["path"] == "/join/[redacted]/options"
 
+    @pytest.mark.parametrize(
+        ("said", "written"),
+        [
+            ("/unsubscribe/Qm9hdHMgcmlzZSB3aXRoIHRoZSB0", "/unsubscribe/[redacted]"),
+            ("__Host-tidemark=Qm9hdHM; x=1", "__Host-tidemark=[redacted]; x=1"),
+            ("the code 7K3QD-0VW2M-XN8RT-5HJ4P is used", "the code [redacted] recovery code is used"),
+            (
+                f"keys 2026-11-21-1688:{'A' * 43}=,b:{'B' * 43}=",
+                "keys 2026-11-21-1688:[redacted],b:[redacted]",
+            ),
+        ],
+    )
+    def test_carry_no_way_in_and_no_key(
+        self, said: str, written: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with json_logs() as log:
+            log.info("request.answered", path=said)
+
+        assert lines(capsys)[0]["path"] == written
+
     def test_below_the_level_are_not_written(self, capsys: pytest.CaptureFixture[str]) -> None:
         with json_logs() as log:
             log.debug("watcher.looked")
