@@ -5,12 +5,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
 from adapters.postgres.database import Database, run_sql
 from runtime.points import StopPoints, points_of, stop_at
 from runtime.settings import Settings
+
+FENCE = text("SELECT id FROM ledger_fence(:keys)")
+IS_FENCED = text("SELECT EXISTS (SELECT FROM transfer WHERE id = 'topup_1:1')")
 
 
 @dataclass
@@ -93,8 +97,9 @@ class TestAPoint:
 
         assert await stopped.take(5) == 5
 
-    async def test_stands_in_the_middle_of_a_commit_with_nothing_of_it_to_be_seen(
-        self, watch: Watch, tmp_path: Path, database: Database
+    @pytest.mark.parametrize("what", ["a commit", "a statement that commits by itself"])
+    async def test_stands_in_the_middle_of_what_nobody_else_sees_yet(
+        self, watch: Watch, tmp_path: Path, database: Database, what: str
     ) -> None:
         points = points_of(
             Settings(
@@ -102,21 +107,31 @@ class TestAPoint:
             )
         )
         assert points is not None
+        watch.stop = "fence:during me"
 
-        async def write() -> None:
-            async with database.commit() as session:
-                await run_sql(session, text("UPDATE rate SET rate = 1 WHERE asset = 'BTC'"))
-
-        async def look() -> int:
-            async with database.read() as session:
-                found = await run_sql(session, text("SELECT min(rate) FROM rate WHERE asset = 'BTC'"))
-                return int(found.scalar_one())
-
-        watch.stop = "write:during me rate"
-        writing = asyncio.ensure_future(points.around("write", "me", write))
+        fencing = asyncio.ensure_future(
+            points.around("fence", "me", lambda: fence(database, alone=what != "a commit"))
+        )
         await watch.stands()
-        seen_meanwhile = await look()
+        seen_meanwhile = await is_fenced(database)
         watch.may_go.set()
-        await writing
+        await fencing
 
-        assert (seen_meanwhile, await look()) == (60000, 1)
+        assert (seen_meanwhile, await is_fenced(database)) == (False, True)
+
+
+async def fence(database: Database, *, alone: bool) -> None:
+    """Take a draw's key, in a commit or by a statement that commits by itself."""
+    arguments = {"keys": ["topup_1:1"]}
+    if alone:
+        async with database.call() as connection:
+            await connection.execute(FENCE, arguments)
+    else:
+        async with database.commit() as session:
+            await run_sql(session, FENCE, **arguments)
+
+
+async def is_fenced(database: Database) -> bool:
+    """Whether others see that the key is taken."""
+    async with database.read() as session:
+        return bool((await run_sql(session, IS_FENCED)).scalar_one())
