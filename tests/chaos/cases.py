@@ -1,6 +1,7 @@
 """The crash matrix: every step of a top-up, every program, every manner of failing, before, during and after."""
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -59,7 +60,8 @@ STEPS = (
 SHORT_STEPS = ("hold", "look-up", "settle")
 """Steps whose caller waits ten seconds for them, whatever the settings say: nobody stands there for long."""
 _OWN = {Struck.WATCHER: {"claim", "start-workflow"}, Struck.API: {"payment"}}
-"""The few steps that these programs take themselves; most steps are the worker's."""
+"""The few steps that these programs take themselves; all others are the worker's."""
+_DEALS = 50
 _ALONE = ({"draw-2", "draw-3"}, {"claim"}, {"start-workflow"})
 """In each of these groups one stand keeps the others away: a batch has at most one of them (draws: in the middle)."""
 
@@ -129,10 +131,14 @@ def long_run(cases_min: int, *, seed: int) -> tuple[Batch, ...]:
 
 def sample(*, seed: int) -> tuple[Batch, ...]:
     """One case for each program, manner and moment; the seed says at which steps, the program's own ones among them."""
-    dice = random.Random(seed)
-    return tuple(
-        Batch(struck, manner, _some_steps(struck, manner, dice)) for struck, manner in product(Struck, Manner)
-    )
+    dice, used = random.Random(seed), Counter[str]()
+    batches = []
+    for struck, manner in product(Struck, Manner):
+        deals = [_deal(struck, manner, dice) for _ in range(_DEALS)]
+        cases = min(deals, key=lambda dealt: sum(used[case.step] for case in dealt))
+        used.update(case.step for case in cases)
+        batches.append(Batch(struck, manner, cases))
+    return tuple(batches)
 
 
 def alone(case: Case) -> Batch:
@@ -140,12 +146,19 @@ def alone(case: Case) -> Batch:
     return Batch(case.struck, case.manner, (case,))
 
 
-def _some_steps(struck: Struck, manner: Manner, dice: random.Random) -> tuple[Case, ...]:
+def _deal(struck: Struck, manner: Manner, dice: random.Random) -> tuple[Case, ...]:
     while True:
         steps = dice.sample(STEPS, len(Moment))
         cases = tuple(Case(struck, manner, step, moment) for step, moment in zip(steps, Moment, strict=True))
-        if _OWN.get(struck, set()) <= set(steps) and fit_together(cases):
+        if _are_own(struck, set(steps)) and fit_together(cases):
             return cases
+
+
+def _are_own(struck: Struck, steps: set[str]) -> bool:
+    """Whether the program that is struck takes some of the steps itself, as far as it takes any."""
+    if struck is Struck.WORKER:
+        return not steps & {step for own in _OWN.values() for step in own}
+    return _OWN.get(struck, set()) <= steps
 
 
 def fit_together(cases: Iterable[Case]) -> bool:

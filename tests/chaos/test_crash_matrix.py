@@ -81,6 +81,10 @@ class TestTheMatrix:
             steps = {case.step for case in batch.cases}
             assert batch.struck is not Struck.WATCHER or {"claim", "start-workflow"} <= steps
             assert batch.struck is not Struck.API or "payment" in steps
+            assert batch.struck is not Struck.WORKER or not steps & {"claim", "start-workflow", "payment"}
+
+    def test_is_sampled_at_every_step_several_times(self) -> None:
+        assert all([case.step for case in CASES].count(step) >= 3 for step in STEPS)
 
     def test_is_gone_through_whole_in_the_long_run(self) -> None:
         cells = {case for batch in whole_matrix() for case in batch.cases}
