@@ -16,7 +16,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench chaos fuzz openapi texts pictures lint types contracts dependencies format worker watch api audit migrate clean
+.PHONY: help run demo test check bench chaos fuzz simulate orders openapi texts pictures lint types contracts dependencies format worker watch api audit migrate clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,12 @@ format: $(SYNCED) ## put the code into its format
 
 fuzz: $(SYNCED) ## try the whole API with a great many made-up requests; FUZZ_EXAMPLES=500 for even more
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),100) $(PYTHON) -m pytest -o faulthandler_timeout=0 tests/api/test_fuzz.py tests/api/test_stateful.py $(ARGS)
+
+simulate: $(SYNCED) ## play many seeds of trouble over the real store; STEPS=1000000 for more, SEED=7 for one, step by step
+	@$(PYTHON) -m tests.simulation $(if $(SEED),--seed $(SEED),--first $(or $(FIRST),1) --steps $(or $(STEPS),100000))
+
+orders: $(SYNCED) ## step the store's statements through a great many orders; ISOLATION_ORDERS=500 for even more
+	ISOLATION_ORDERS=$(or $(ISOLATION_ORDERS),100) $(PYTHON) -m pytest -q -o faulthandler_timeout=0 tests/isolation $(ARGS)
 
 openapi: $(SYNCED) ## write docs/openapi.json, the description of the API, anew
 	@$(PYTHON) -m api describe > docs/openapi.new && mv docs/openapi.new docs/openapi.json

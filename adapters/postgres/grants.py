@@ -95,11 +95,11 @@ def let_in(connection: Connection, service_url: str) -> None:
     user = address.username
     if user is None or user == connection.info.user:
         return
-    secret = sql.SQL("")
+    options: sql.Composable = sql.SQL("LOGIN")
     if address.password:
         kept = connection.pgconn.encrypt_password(str(address.password).encode(), user.encode())
-        secret = sql.SQL(" PASSWORD {}").format(sql.Literal(kept.decode()))
-    _make_role(connection, user, sql.SQL("LOGIN") + secret)
+        options = sql.SQL("LOGIN PASSWORD {}").format(sql.Literal(kept.decode()))
+    _make_role(connection, user, options)
     if _is_member(connection, user):
         return
     names = {"role": sql.Identifier(SERVICE_ROLE), "user": sql.Identifier(user)}

@@ -70,7 +70,8 @@ async def fence_all(
 ) -> tuple[tuple[DrawName, Moved | Refused | NotMoved], ...]:
     """Take every key that is still free, in the caller's commit, and say what became of each draw.
 
-    The caller must hold no lock on a ledger account: this waits for draws under way.
+    This waits for draws under way, which hold their accounts by then: of ledger accounts the caller may have locked the
+    wallet's, before this, and no other.
     """
     rows = {row.id: row for row in await run_sql(session, _FENCE, keys=[name.key for name in names])}
     return tuple((name, _answer(rows[name.key], name)) for name in names)

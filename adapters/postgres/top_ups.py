@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -100,8 +101,9 @@ class TopUpRecords:
         """End the top-up: results, arming, unlocking, what was spent meanwhile, and notifications, in one commit.
 
         The ledger has the last word on what moved, and every draw key is taken: nothing moves for this top-up any
-        more. Locks in the order wallet, rule, balance, like judging does. A repeat changes nothing and gets the
-        first one's answer. Raises TopUpMissing.
+        more. Locks in the order wallet, balance, keys: a draw still under way has its accounts before it takes its key,
+        so neither can wait for the other in a circle. A repeat changes nothing and gets the first one's answer.
+        Raises TopUpMissing.
         """
         async with self.database.commit() as session:
             wallet_id = await _wallet_of(session, order.top_up_id)
@@ -109,10 +111,11 @@ class TopUpRecords:
             top_up = await _lock_top_up(session, order.top_up_id)
             if top_up.state == "ended":
                 return await _as_recorded(session, top_up)
+            held = (await run_sql(session, _HOLD_BALANCE, wallet_id=wallet_id)).one()
             truths, ending = await _by_the_ledger(session, top_up, order)
             await _write_draws(session, top_up.id, [truth.draw for truth in truths])
             _end(top_up, ending, at=await read_clock(session))
-            await _release(session, top_up, ending)
+            await _release(session, top_up, ending, held)
             deliveries = await _queue_ending(session, top_up, ending)
             await tell_ended(session, top_up, [truth.draw for truth in truths if not truth.answered])
         await self.database.wake_watchers()
@@ -205,24 +208,21 @@ def _end(top_up: TopUpRow, ending: Ending, *, at: datetime) -> None:
     top_up.ended_at = max(at, top_up.started_at)
 
 
-async def _release(session: AsyncSession, top_up: TopUpRow, ending: Ending) -> None:
+async def _release(session: AsyncSession, top_up: TopUpRow, ending: Ending, held: Row[Any]) -> None:
     """Judge what is left as locked, open the lock, arm or not, and have meanwhile's spends judged (R7, R9, R12)."""
     statement = select(Rule).where(col(Rule.id) == top_up.rule_id, col(Rule.locked_by) == top_up.id)
     rule = (await session.exec(statement.with_for_update(key_share=True))).first()
-    balance_row = (await run_sql(session, _HOLD_BALANCE, wallet_id=top_up.wallet_id)).one()
     await judge_wallets(session, [top_up.wallet_id])
     if rule is None:
         return
     balance, threshold = (
-        Money(top_up.currency, int(balance_row.balance)),
+        Money(top_up.currency, int(held.balance)),
         Money(top_up.currency, rule.threshold),
     )
     spent_meanwhile = rule.spent_while_locked
     rule.locked_by = None
     rule.spent_while_locked = False
-    rule.armed = armed_after(
-        ending.outcome, balance=balance, threshold=threshold, kept=Kept(balance_row.kept)
-    )
+    rule.armed = armed_after(ending.outcome, balance=balance, threshold=threshold, kept=Kept(held.kept))
     if spent_meanwhile:
         session.add(
             BalanceEvent(
@@ -230,7 +230,7 @@ async def _release(session: AsyncSession, top_up: TopUpRow, ending: Ending) -> N
                 wallet_id=top_up.wallet_id,
                 change=Change.RELEASED.value,
                 balance=balance.units,
-                version=balance_row.version,
+                version=held.version,
             )
         )
 

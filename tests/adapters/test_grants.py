@@ -117,7 +117,7 @@ class TestAProgram:
             (table,),
         )
         for (column,) in await found.fetchall():
-            statement = sql.SQL(act).format(sql.Identifier(table), sql.Identifier(column))  # type: ignore[arg-type]
+            statement = sql.SQL(act).format(sql.Identifier(table), sql.Identifier(column))
             with pytest.raises(errors.InsufficientPrivilege):
                 await program.execute(statement)
 
