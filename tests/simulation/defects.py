@@ -11,13 +11,11 @@ from sqlalchemy import text
 from sqlmodel import col, select, update
 
 from activities.messages import Checked, DrawName, Moved, NotMoved, Refused
-from activities.sweep import Sweep
 from adapters.postgres import claims, ledger, rules, top_ups
 from adapters.postgres.database import run_sql
 from adapters.postgres.deliveries import queue_deliveries
 from adapters.postgres.tables import Rule
 from adapters.postgres.wallets import hold_wallet
-from starter.watcher import Watcher
 from topup.money import Money
 from topup.outcome import DrawResult
 from topup.trigger import Decision, judge
@@ -112,18 +110,6 @@ def draws_again() -> Planted:
     return patch.object(policies, "drawing", patient)
 
 
-def plans_again() -> Planted:
-    """A run that an operator has reset draws by a plan of its own (R19)."""
-
-    async def remember(records: Any, top_up_id: str, checked: Checked) -> Checked:
-        async with records.database.commit() as session:
-            row = await top_ups._lock_top_up(session, top_up_id)
-            row.checked = checked.model_dump(mode="json")
-        return checked
-
-    return patch.object(top_ups.TopUpRecords, "remember_check", remember)
-
-
 def unlocks_early() -> Planted:
     """The rule is unlocked as soon as the sources have been checked (R7)."""
     remember_check = top_ups.TopUpRecords.remember_check
@@ -168,26 +154,6 @@ def tells_twice() -> Planted:
     return patch.object(top_ups, "queue_deliveries", queue_twice)
 
 
-def hands_over_what_was_not_started() -> Planted:
-    """A top-up counts as handed over although Temporal could not be reached (R10)."""
-    start_all = Watcher._start_all
-
-    async def start(watcher: Watcher, orders: Any) -> list[str]:
-        await start_all(watcher, orders)
-        return [order.top_up_id for order in orders]
-
-    return patch.object(Watcher, "_start_all", start)
-
-
-def sweeps_by_what_was_planned() -> Planted:
-    """The sweep believes that a draw it cannot find has moved nothing, and leaves its key open (R21)."""
-
-    async def settled(_: Sweep, __: Any) -> bool:
-        return False
-
-    return patch.object(Sweep, "_settle", settled)
-
-
 def loses_events() -> Planted:
     """Of several events of a wallet only the last one is judged (R10, R13)."""
     unjudged = claims._unjudged
@@ -215,13 +181,10 @@ DEFECTS: Mapping[str, Callable[[], Planted]] = MappingProxyType(
             draws_failed_shares_elsewhere,
             draws_too_much,
             draws_again,
-            plans_again,
             unlocks_early,
             edits_locked_rules,
             arms_after_failures,
             tells_twice,
-            hands_over_what_was_not_started,
-            sweeps_by_what_was_planned,
             loses_events,
         )
     }
