@@ -18,7 +18,7 @@ from tests.chaos.lane import Lane, Template, make_template
 from tests.chaos.play import Verdict, play
 from tests.chaos.zygote import Zygote
 
-BRINGING_MAX = 1
+BRINGING_MAX = 2
 """In how many lanes top-ups are brought to their points at once, while the others stand still or come to rest."""
 TRIES_MAX = 5
 """A case whose top-up was not at its point when its program was struck is played again, this often at most."""

@@ -30,7 +30,7 @@ from tests.chaos.tower import Stand
 
 SEED = 20261121
 LANES = 4
-DRAW_SECONDS = 10
+DRAW_SECONDS = 20
 CASES = [case for batch in sample(seed=SEED) for case in batch.cases]
 
 
