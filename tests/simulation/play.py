@@ -373,7 +373,9 @@ class Simulation:
             return self._watch("watcher-1", deed="hand over")
         lost = [name for name in running if self._is_closed(name)]
         untold = [name for name, status in self.witness.deliveries.items() if status == "pending"]
-        if lost or (untold and self.loop.next_timer() is None):
+        timer = self.loop.next_timer()
+        soon = timer is not None and timer <= self.loop.seconds + GRACE.total_seconds() + 1
+        if (lost and not soon) or (untold and timer is None):
             self.loop.tick(GRACE.total_seconds() + 1)
             return self._sweep()
         return False
