@@ -45,6 +45,7 @@ from tests.builders import Household
 from tests.console.conftest import by_name
 from tests.console.visits import another_browser, codes_in, visiting
 from tests.devices import Device
+from tests.outages.product import until
 from tests.receiver import open_receiver, reply
 from tests.security.conftest import client_with
 from tests.security.keys import NEW, OLD, keys, payloads_in, text_of
@@ -186,7 +187,7 @@ class TestASecret:
             await people_come_and_go(origin, owner, evidence)
             await everything_is_asked_with_secrets(client, owner, evidence)
             await tables_are_gone(client, master, owner, evidence)
-        await nothing_can_be_reached(evidence)
+        await nothing_can_be_reached(evidence, logs)
 
         log = logs.getvalue()
         assert all(event in log for event in EVENTS), [event for event in EVENTS if event not in log]
@@ -469,7 +470,7 @@ async def rename(database: Database, tables: tuple[str, ...], before: str, after
             )
 
 
-async def nothing_can_be_reached(evidence: Evidence) -> None:
+async def nothing_can_be_reached(evidence: Evidence, logs: io.StringIO) -> None:
     """Neither database nor Temporal answers, whoever asks; what programs say when they end is kept as well."""
     database = Database.open(NOWHERE, pool_size=1)
     async with the_site(database, NOWHERE, evidence) as (_, client):
@@ -491,7 +492,12 @@ async def nothing_can_be_reached(evidence: Evidence) -> None:
     )
     stop = asyncio.Event()
     watching = asyncio.create_task(watcher.watch(stop))
-    await asyncio.sleep(0.2)
+    await until(lambda: has_said(logs, "watcher.out_of_reach"))
     stop.set()
     await watching
     await database.close()
+
+
+async def has_said(logs: io.StringIO, event: str) -> bool:
+    """Whether this was logged by now."""
+    return event in logs.getvalue()
