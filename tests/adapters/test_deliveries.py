@@ -21,6 +21,7 @@ from adapters.postgres.deliveries import (
 from adapters.postgres.ids import new_id
 from adapters.postgres.tables import DeliveryRow, DrawRow, Rule, TopUpRow
 from tests.builders import Household, open_household
+from tests.hands import by_hand
 from topup.money import Money
 from topup.outcome import DrawReason, DrawResult, DrawStatus, Ending, Reason, conclude, failed, not_drawn
 from topup.words import Notice, checking_headline, headline
@@ -90,7 +91,7 @@ class Told:
             ).one()
 
     async def age(self, by: timedelta) -> None:
-        async with self.database.commit() as session:
+        async with by_hand(self.database) as session:
             await session.exec(update(DeliveryRow).values(created_at=col(DeliveryRow.created_at) - by))
 
     async def everything_else(self) -> list[SQLModel]:

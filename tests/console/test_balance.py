@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from adapters.postgres.claims import Claims
-from adapters.postgres.database import Database
+from adapters.postgres.database import Database, run_sql
 from tests.api.conftest import build
 from tests.builders import Household, open_household
 from tests.console.conftest import Browser, sign_in
@@ -200,10 +200,9 @@ class TestTheCourse:
 
 async def age(database: Database, by: timedelta) -> None:
     """Let what has been told so far have happened longer ago."""
-    async with by_hand(database) as connection:
-        await connection.execute(
-            text("UPDATE balance_event SET occurred_at = occurred_at - CAST(:by AS interval)"), {"by": by}
-        )
+    earlier = text("UPDATE balance_event SET occurred_at = occurred_at - CAST(:by AS interval)")
+    async with by_hand(database) as session:
+        await run_sql(session, earlier, by=by)
 
 
 async def busy_month(home: Household, *, changes: int) -> None:
