@@ -32,7 +32,7 @@ from runtime.settings import DevelopmentSettings
 Say = Callable[[str], None]
 
 SUPERUSER = "postgres"
-SERVICE_USER = "tidemark"
+PROGRAM_USER = "tidemark"
 """Whom the product's own programs log in as; the upgrade makes this user, and lets it do no more than they need."""
 MAJOR_VERSION = 18
 

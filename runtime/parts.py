@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from runtime.embedded_postgres import (
-    SERVICE_USER,
+    PROGRAM_USER,
     SUPERUSER,
     PostgresServer,
     create_database,
@@ -109,7 +109,7 @@ class PostgresPart(Part):
 
     def database_url(self) -> str:
         """Give the address of the product's database, as its programs use it."""
-        return self._url(SERVICE_USER)
+        return self._url(PROGRAM_USER)
 
     def owner_url(self) -> str:
         """Give the address of the product's database, as the owner of its tables."""

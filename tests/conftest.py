@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from adapters.postgres.database import Database
 from adapters.postgres.migrations.reach import upgrade
-from runtime.embedded_postgres import SERVICE_USER
+from runtime.embedded_postgres import PROGRAM_USER
 from runtime.settings import DevelopmentSettings
 from runtime.temporal import ensure_search_attributes
 from runtime.temporal_program import find_temporal_program
@@ -44,7 +44,7 @@ def owner_address(server_url: str, name: str) -> str:
 
 def address(server_url: str, name: str) -> str:
     """The address of one database on the server as the product's programs use it, who may do only what they need."""
-    return owner_address(server_url, name).replace("postgres:@", f"{SERVICE_USER}@")
+    return owner_address(server_url, name).replace("postgres:@", f"{PROGRAM_USER}@")
 
 
 def _administer(server_url: str, statement: sql.Composed) -> None:
@@ -81,7 +81,7 @@ def postgres_url() -> Iterator[str]:
 def template(postgres_url: str) -> str:
     """The name of a migrated, empty database to copy from."""
     _administer(postgres_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-    upgrade(owner_address(postgres_url, TEMPLATE), service_url=address(postgres_url, TEMPLATE))
+    upgrade(owner_address(postgres_url, TEMPLATE), program_url=address(postgres_url, TEMPLATE))
     return TEMPLATE
 
 

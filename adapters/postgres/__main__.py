@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
         return 2
     owner = os.environ.get(OWNER_SETTING) or address
     try:
-        upgrade(owner, service_url=address)
+        upgrade(owner, program_url=address)
     except RoleMissing as missing:
         sys.stderr.write(f"{missing}\n")
         return 1

@@ -15,7 +15,7 @@ from psycopg import errors, sql
 from psycopg.rows import TupleRow
 from sqlalchemy import make_url
 
-SERVICE_ROLE = "tidemark_service"
+PROGRAM_ROLE = "tidemark_service"
 
 _APPEND = "SELECT, INSERT"
 _ALL = "SELECT, INSERT, UPDATE, DELETE"
@@ -76,8 +76,8 @@ def grant_all(connection: Connection) -> None:
 
     Part of the caller's commit: programs at work never meet a moment without their grants.
     """
-    _make_role(connection, SERVICE_ROLE, sql.SQL("NOLOGIN"))
-    role = sql.Identifier(SERVICE_ROLE)
+    _make_role(connection, PROGRAM_ROLE, sql.SQL("NOLOGIN"))
+    role = sql.Identifier(PROGRAM_ROLE)
     connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role))
     connection.execute(sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {}").format(role))
@@ -86,12 +86,12 @@ def grant_all(connection: Connection) -> None:
         connection.execute(sql.SQL("GRANT {privileges} ON {table} TO {role}").format(**names))
 
 
-def let_in(connection: Connection, service_url: str) -> None:
+def let_in(connection: Connection, program_url: str) -> None:
     """Have the user of this address, made if need be, act as the service role. Raises RoleMissing.
 
     Its password, if the address has one, is sent as what the server keeps of it. An existing user's is left alone.
     """
-    address = make_url(service_url)
+    address = make_url(program_url)
     user = address.username
     if user is None or user == connection.info.user:
         return
@@ -102,13 +102,13 @@ def let_in(connection: Connection, service_url: str) -> None:
     _make_role(connection, user, options)
     if _is_member(connection, user):
         return
-    names = {"role": sql.Identifier(SERVICE_ROLE), "user": sql.Identifier(user)}
+    names = {"role": sql.Identifier(PROGRAM_ROLE), "user": sql.Identifier(user)}
     try:
         with connection.transaction():
             connection.execute(sql.SQL("GRANT {role} TO {user}").format(**names))
     except (errors.InsufficientPrivilege, errors.UniqueViolation, errors.InternalError_):
         if not _is_member(connection, user):
-            raise RoleMissing(_ask_for(connection, f"GRANT {SERVICE_ROLE} TO {user}")) from None
+            raise RoleMissing(_ask_for(connection, f"GRANT {PROGRAM_ROLE} TO {user}")) from None
 
 
 def _make_role(connection: Connection, name: str, options: sql.Composable) -> None:
@@ -121,12 +121,12 @@ def _make_role(connection: Connection, name: str, options: sql.Composable) -> No
     except (errors.DuplicateObject, errors.UniqueViolation):
         return
     except errors.InsufficientPrivilege:
-        kind = "NOLOGIN" if name == SERVICE_ROLE else "LOGIN PASSWORD '...'"
+        kind = "NOLOGIN" if name == PROGRAM_ROLE else "LOGIN PASSWORD '...'"
         raise RoleMissing(_ask_for(connection, f"CREATE ROLE {name} {kind}")) from None
 
 
 def _is_member(connection: Connection, user: str) -> bool:
-    row = connection.execute(_IS_MEMBER, (user, SERVICE_ROLE)).fetchone()
+    row = connection.execute(_IS_MEMBER, (user, PROGRAM_ROLE)).fetchone()
     return row is not None and bool(row[0])
 
 

@@ -17,10 +17,10 @@ from structlog.testing import capture_logs
 
 from adapters.postgres.__main__ import main
 from adapters.postgres.database import Database
-from adapters.postgres.grants import GRANTS, SERVICE_ROLE, RoleMissing, let_in
+from adapters.postgres.grants import GRANTS, PROGRAM_ROLE, RoleMissing, let_in
 from adapters.postgres.migrations.reach import upgrade
 from adapters.postgres.rights import may_rewrite
-from runtime.embedded_postgres import SERVICE_USER
+from runtime.embedded_postgres import PROGRAM_USER
 from runtime.rights import warn_of_rights
 from runtime.settings import Settings
 from tests.builders import Household, open_household
@@ -78,7 +78,7 @@ class TestTheGrants:
 
     async def test_are_held_as_they_are_written_and_by_nobody_else(self, database: Database) -> None:
         held: dict[str, set[str]] = {}
-        roles = [SERVICE_ROLE, SERVICE_USER]
+        roles = [PROGRAM_ROLE, PROGRAM_USER]
         for table, privilege, column in await rows(database, HELD, roles=roles):
             held.setdefault(str(table), set()).add(f"{privilege} {column or ''}".strip())
 
@@ -89,7 +89,7 @@ class TestTheGrants:
             "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls OR rolreplication, "
             "pg_has_role(current_user, %s, 'MEMBER'), "
             "(SELECT count(*) FROM pg_class WHERE relowner = r.oid)::int FROM pg_roles r WHERE rolname = current_user",
-            (SERVICE_ROLE,),
+            (PROGRAM_ROLE,),
         )
 
         assert await cursor.fetchone() == (False, True, 0)
@@ -223,7 +223,7 @@ class TestTheUpgrade:
         other = make_url(empty).set(username="somebody").render_as_string()
 
         with pytest.raises(RoleMissing, match="`CREATE ROLE somebody LOGIN"):
-            upgrade(owner, service_url=other)
+            upgrade(owner, program_url=other)
 
         upgrade(owner)  # The service role is there already, so that a common owner of a database is enough.
         with psycopg.connect(postgres_url, autocommit=True) as connection:

@@ -21,10 +21,10 @@ again, than that it holds up those at work. The wait for another upgrade has no 
 _BOUNDS = {name: value for name, value in CONNECTION_BOUNDS.items() if name != "options"}
 
 
-def upgrade(database_url: str, *, service_url: str | None = None) -> None:
+def upgrade(database_url: str, *, program_url: str | None = None) -> None:
     """Bring the database to the newest revision, all of it or none. Safe to run from several places at once.
 
-    The address is that of the tables' owner. Whoever `service_url` names is let in as a program of the product, with
+    The address is that of the tables' owner. Whoever `program_url` names is let in as a program of the product, with
     the grants of one; both are seen to each time, as a database restored from a dump comes without roles.
     Raises RoleMissing.
     """
@@ -36,8 +36,8 @@ def upgrade(database_url: str, *, service_url: str | None = None) -> None:
             command.upgrade(alembic_config(connection), "head")
             driver: Any = connection.connection.driver_connection
             grant_all(driver)
-            if service_url is not None:
-                let_in(driver, service_url)
+            if program_url is not None:
+                let_in(driver, program_url)
     finally:
         engine.dispose()
 
