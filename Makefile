@@ -13,7 +13,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 
 # How many files of tests run at once, each beside servers of its own. They must find the same order, hence one hash
 # seed for all.
-WORKERS ?= 2
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check bench chaos fuzz simulate orders openapi texts pictures lint types contracts dependencies format worker watch api audit migrate clean
