@@ -161,6 +161,7 @@ class TestAnAnswer:
             ("-5", None),
             ("", None),
         ],
+        ids=["seconds", "a moment", "a moment gone by", "for ever", "a word", "less than none", "nothing"],
     )
     async def test_may_ask_for_a_pause(
         self, receiver: Receiver, lax: WebhookSender, asked: str, understood: timedelta | None
