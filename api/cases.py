@@ -18,6 +18,7 @@ from adapters.postgres.rules import RuleExists, RuleLocked, RuleUnknown, Version
 from adapters.postgres.wallets import WalletUnknown
 from adapters.postgres.webhooks import EndpointOff, EndpointsTooMany, EndpointUnknown, MessageUnknown
 from api.authentication import KeyBound, ScopeMissing, Unauthenticated
+from api.codec import NotAnOperator, PayloadsUnreadable
 from api.examples import (
     DELIVERY_ID,
     ENDPOINT_ID,
@@ -61,9 +62,13 @@ REFUSED: Mapping[type[Exception] | int, Exception] = MappingProxyType(
             "An Idempotency-Key is 1 to 255 visible ASCII characters; a random UUID is a good one."
         ),
         MessageUnknown: MessageUnknown(f"There is no delivery {DELIVERY_ID!r} to {ENDPOINT_ID}; check the id."),
+        NotAnOperator: NotAnOperator("Only an operator, signed in with a passkey, reads what is encrypted."),
         NotReady: NotReady({"temporal": {"ok": False, "detail": "no answer within 3 seconds"}}),
         OperationalError: OperationalError(None, None, Exception()),
         OwnerUnknown: OwnerUnknown(f"There is no owner {OWNER_ID!r}; check the id."),
+        PayloadsUnreadable: PayloadsUnreadable(
+            "Send the payloads as Temporal's codec protocol has them: JSON with a list `payloads`."
+        ),
         RequestValidationError: RequestValidationError(
             [{"type": "missing", "loc": ("body", "amount"), "msg": "Field required", "input": {}}]
         ),
