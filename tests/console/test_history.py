@@ -15,6 +15,7 @@ from adapters.postgres.tables import Owner, RuleRevision, TopUpRow
 from tests.builders import Household, open_household
 from tests.console.conftest import Browser, sign_in
 from tests.console.low_wallets import ADA, low_wallet, save_rule
+from tests.hands import by_hand
 from tests.stories.town import Town
 from topup.confirming import shown_hash
 
@@ -229,7 +230,7 @@ class TestTheChanges:
         home = await open_household(database)
         await save_rule(home)
         snapshot = '{"any":"snapshot"}'
-        async with database.commit() as session:
+        async with by_hand(database) as session:
             statement = select(RuleRevision).where(col(RuleRevision.wallet_id) == home.wallet_id)
             (await session.exec(statement)).one().proof = {"snapshot": snapshot}
         owner = await sign_in(stranger, database, owner_id=home.owner_id)
@@ -260,6 +261,7 @@ class TestTheChanges:
         hostile = replace(ADA, name="<script>alert(1)</script>")
         async with database.commit() as session:
             await disable_rule(session, rule.id, version=rule.version, author=hostile)
+        async with by_hand(database) as session:
             owner_row = (await session.exec(select(Owner).where(col(Owner.id) == home.owner_id))).one()
             owner_row.name = "<script>"
         owner = await sign_in(stranger, database, owner_id=home.owner_id)
