@@ -66,8 +66,8 @@ class Channels:
         self.hang_up()
 
     def be_busy(self) -> None:
-        """Ask to be tried later, the push service after a second."""
-        self.office.answers = {"RCPT": "451 4.3.0 try again later"}
+        """Ask to be tried later, mail at the same word as ever, so that none slips through, push after a second."""
+        self.office.answers = {"MAIL": "451 4.3.0 try again later"}
         self.service.answers = [reply(429, Retry_After="1")]
 
     def be_broken(self) -> None:
