@@ -19,8 +19,10 @@ async function show(data) {
   const push = read(data);
   const { title = "Tidemark", body = "", tag = "", about = null, url = "/" } = push;
   const icon = "/static/icon-192.png";
+  // Only what was there before this push is older than it: another push may be shown while this one still is.
+  const before = await self.registration.getNotifications();
   await self.registration.showNotification(title, { body, tag, icon, data: { about, url } });
-  for (const older of await self.registration.getNotifications()) {
+  for (const older of before) {
     if (about && older.data?.about === about && older.tag !== tag) older.close();
   }
 }
