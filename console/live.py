@@ -99,6 +99,12 @@ class _Watched:
                 raise _SignedOut
             return await self.show(session, self.owner_id)
 
+    async def first_look(self) -> Now | None:
+        """As it stands; None for one who has been signed out since the request came."""
+        with contextlib.suppress(_SignedOut):
+            return await self.look()
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Live:
@@ -173,7 +179,10 @@ async def open_live(
     last_event_id = request.headers.get("last-event-id")
     position = await _place(wiring.database, last_event_id)
     watched = _Watched(wiring.database, owner_id, visitor.session_id, show)
-    first = await watched.look()
+    first = await watched.first_look()
+    if first is None:
+        yield None
+        return
     following = Following(owner_id, tuple(EventKind), visitor.session_id)
     async with wiring.streams.open(following, position) as reader:
         yield Live(request, watched, first, reader, position, resumed=bool(last_event_id))

@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from adapters.postgres.sessions import end_all_sessions, find_visitor
+from adapters.postgres.database import Database
+from adapters.postgres.sessions import Visitor, end_all_sessions, find_visitor
+from console import visitors
 from tests.builders import events_readable
 from tests.console.conftest import Browser, sign_in
 from tests.console.listening import listen
@@ -142,6 +144,27 @@ class TestASessionThatEnds:
 
     async def test_is_told_so_when_its_browser_comes_back(self, stranger: Browser) -> None:
         async with listen(stranger, "/top-ups/topup_1/live") as stream:
+            words, stop = await stream.rest()
+
+        assert "You are signed out" in words.part
+        assert stop.event == "stop"
+
+
+    async def test_is_told_so_when_it_ends_while_its_browser_comes(
+        self, idle_town: Town, stranger: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        home = await low_wallet(idle_town)
+        owner = await sign_in(stranger, idle_town.database, owner_id=home.owner_id)
+        await idle_town.watch()
+        (top_up,) = await home.top_ups()
+
+        async def find_and_sign_out(database: Database, token: str) -> Visitor | None:
+            visitor = await find_visitor(database, token)
+            await sign_out(owner, idle_town)
+            return visitor
+
+        monkeypatch.setattr(visitors, "find_visitor", find_and_sign_out)
+        async with listen(owner, f"/top-ups/{top_up.id}/live") as stream:
             words, stop = await stream.rest()
 
         assert "You are signed out" in words.part
