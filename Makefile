@@ -11,6 +11,10 @@ UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
+# Each program reads some thousand modules at its start: compiled once, that takes two seconds instead of five.
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
+
 # How many files of tests run at once, each beside servers of its own. They must find the same order, hence one hash
 # seed for all.
 WORKERS ?= 2
