@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -116,6 +116,7 @@ REFUSALS: Mapping[type[Exception], Refusal] = MappingProxyType(
         PoolExhausted: _UNAVAILABLE,
         OperationalError: _UNAVAILABLE,
         InterfaceError: _UNAVAILABLE,
+        InternalError: _UNAVAILABLE,
         NotReady: Refusal(503, "not_ready", "Not ready to serve", retry_after=5),
     }
 )

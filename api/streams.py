@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from adapters.postgres.database import EVENT_CHANNEL, Database, DatabaseOutOfReach
+from adapters.postgres.database import EVENT_CHANNEL, OUTAGES, Database
 from adapters.postgres.events import (
     EventRecord,
     Following,
@@ -27,7 +25,6 @@ READ_AT_ONCE = 100
 
 _SOON = timedelta(milliseconds=10)
 _WAITS_MAX = 10
-_OUT_OF_REACH = (OperationalError, InterfaceError, PoolExhausted, DatabaseOutOfReach, OSError)
 _log = structlog.get_logger(__name__)
 
 
@@ -71,7 +68,7 @@ class Reader:
             return await read_events(
                 self.streams.database, self.following, after=self.position, most=READ_AT_ONCE
             )
-        except _OUT_OF_REACH as unreachable:
+        except OUTAGES as unreachable:
             _log.warning("stream.out_of_reach", cause=type(unreachable).__name__)
             return ()
 
@@ -136,7 +133,7 @@ class Streams:
             try:
                 since, held_up = await self._call_from(since)
                 waits = min(waits + 1, _WAITS_MAX) if held_up else 0
-            except _OUT_OF_REACH as unreachable:
+            except OUTAGES as unreachable:
                 _log.warning("stream.out_of_reach", cause=type(unreachable).__name__)
                 waits = 0
             soon = _SOON * 2**waits if waits else self.poll_interval

@@ -11,11 +11,9 @@ from typing import Any
 import structlog
 from fastapi import Request
 from fastapi.sse import ServerSentEvent
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from adapters.postgres.database import Database, DatabaseOutOfReach
+from adapters.postgres.database import OUTAGES, Database
 from adapters.postgres.events import (
     EventKind,
     EventRecord,
@@ -43,7 +41,6 @@ STOP = "stop"
 """The message after which a browser is not to come back."""
 
 _HEARD_MAX = 200
-_OUT_OF_REACH = (OperationalError, InterfaceError, PoolExhausted, DatabaseOutOfReach, OSError)
 _log = structlog.get_logger(__name__)
 
 
@@ -138,7 +135,7 @@ class Live:
             except _SignedOut:
                 yield self._signed_out()
                 break
-            except _OUT_OF_REACH as unreachable:
+            except OUTAGES as unreachable:
                 _log.warning("live.out_of_reach", cause=type(unreachable).__name__)
                 now = shown
             else:

@@ -10,13 +10,11 @@ import structlog
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolExhausted
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from adapters.postgres.confirmations import ConfirmationUnknown
-from adapters.postgres.database import DatabaseOutOfReach
+from adapters.postgres.database import OUTAGES
 from adapters.postgres.history import TopUpUnknown
 from adapters.postgres.rules import RuleExists, RuleLocked, RuleUnknown, VersionStale
 from adapters.postgres.wallets import WalletUnknown
@@ -34,7 +32,6 @@ from console.visitors import (
 )
 
 _log = structlog.get_logger(__name__)
-_OUT_OF_REACH = (OperationalError, InterfaceError, PoolExhausted, DatabaseOutOfReach, OSError)
 _RETRY_SECONDS = {HTTPStatus.SERVICE_UNAVAILABLE: 5, HTTPStatus.TOO_MANY_REQUESTS: 60}
 
 _Answering = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -216,7 +213,7 @@ _TROUBLES: tuple[tuple[tuple[type[Exception], ...], Trouble], ...] = (
         ),
     ),
     (
-        _OUT_OF_REACH,
+        OUTAGES,
         Trouble(
             HTTPStatus.SERVICE_UNAVAILABLE,
             mark("Tidemark cannot be reached just now"),

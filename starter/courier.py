@@ -8,12 +8,10 @@ from functools import partial
 from random import SystemRandom
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from adapters.notify.webhook import Message, NotTaken, Taken, WebhookSender
 from adapters.postgres.clock import tell_time
-from adapters.postgres.database import Database, DatabaseOutOfReach
+from adapters.postgres.database import OUTAGES, Database
 from adapters.postgres.events import drop_old_events, mend_events
 from adapters.postgres.webhooks import (
     Attempted,
@@ -26,7 +24,6 @@ from adapters.postgres.webhooks import (
     record_attempt,
 )
 
-_OUT_OF_REACH = (OperationalError, InterfaceError, PoolExhausted, DatabaseOutOfReach, OSError)
 _TIDY_EVERY = timedelta(hours=1)
 _PAUSE_WHEN_BROKEN = timedelta(seconds=5)
 _LOG = structlog.get_logger()
@@ -175,7 +172,7 @@ class Courier:
         """Take the step; whether it went well."""
         try:
             await step()
-        except _OUT_OF_REACH as unreachable:
+        except OUTAGES as unreachable:
             _LOG.warning("courier.out_of_reach", cause=type(unreachable).__name__)
             return False
         except Exception:  # noqa: BLE001 a defect here must not stop the watcher beside it

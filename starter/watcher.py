@@ -6,16 +6,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolExhausted
 from temporalio.service import RPCError
 
 from activities.messages import Order, Patience, Telling
 from activities.ports import Runs
 from adapters.postgres.claims import Claims, Judged, record_hand_over, unstarted
-from adapters.postgres.database import Database
+from adapters.postgres.database import OUTAGES, Database
 
-_OUT_OF_REACH = (OperationalError, InterfaceError, PoolExhausted, RPCError, OSError)
+_OUT_OF_REACH = (*OUTAGES, RPCError)
 _PAUSE_MAX = timedelta(seconds=5)
 _STARTS_AT_ONCE = 16
 _LOG = structlog.get_logger()

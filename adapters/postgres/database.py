@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from sqlalchemy import CursorResult, TextClause, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -42,6 +42,11 @@ _RECONNECT_PAUSE_SECONDS = 0.25
 
 class DatabaseOutOfReach(Exception):
     """No connection could be had in time: nothing was sent."""
+
+
+OUTAGES = (OperationalError, InterfaceError, InternalError, PoolExhausted, DatabaseOutOfReach, OSError)
+"""What a database raises that cannot serve for now: out of reach, too slow, read-only, full, or failing inside, as it
+tells of a disk whose error it has no code for. A defect of ours raises something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,7 @@ class Database:
         while True:
             try:
                 return await self._autocommit.connect()
-            except (OperationalError, InterfaceError, PoolExhausted, OSError) as unreachable:
+            except OUTAGES as unreachable:
                 if loop.time() >= deadline:
                     message = "the database could not be reached; nothing was sent"
                     raise DatabaseOutOfReach(message) from unreachable

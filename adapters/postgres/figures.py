@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, text
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from adapters.postgres.database import Database, run_sql
+from adapters.postgres.database import OUTAGES, Database, run_sql
 from topup.outcome import Outcome
 
 _BOUND = text("SET LOCAL statement_timeout = '2s'")
@@ -74,7 +72,7 @@ async def read_figures(database: Database) -> Figures | None:
     try:
         async with database.read() as session:
             return await figures_in(session)
-    except (OperationalError, InterfaceError, PoolExhausted):
+    except OUTAGES:
         return None
 
 

@@ -149,7 +149,6 @@ class TestASessionThatEnds:
         assert "You are signed out" in words.part
         assert stop.event == "stop"
 
-
     async def test_is_told_so_when_it_ends_while_its_browser_comes(
         self, idle_town: Town, stranger: Browser, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,16 +16,19 @@ import pytest
 from httpx2 import Response
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
+from temporalio.testing import WorkflowEnvironment
 
 from adapters.postgres.database import Database, run_sql
+from adapters.postgres.migrations.reach import upgrade
 from api.scopes import Scope
-from runtime.embedded_postgres import PostgresServer, start_postgres, stop_postgres
+from runtime.embedded_postgres import PostgresServer, create_database, start_postgres, stop_postgres
 from tests.api.conftest import build, client_of, make_key
 from tests.builders import Household
 from tests.hands import by_hand
 from tests.outages.invariants import assert_invariants
 from tests.outages.product import until
-from tests.stories.town import Town
+from tests.stories.accounts import Gate
+from tests.stories.town import Town, open_town
 
 _FILL = """
 CREATE OR REPLACE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -130,6 +134,44 @@ async def being_checked(home: Household) -> bool:
 async def arrived(home: Household) -> bool:
     """Whether the money is in the wallet."""
     return await home.balance() == "135.00"
+
+
+class TestADiskOnWhichNothingCanBeWritten:
+    @pytest.mark.rule("R7")
+    @pytest.mark.rule("R21")
+    async def test_in_the_middle_of_a_draw_ends_with_true_results_once_there_is_space(
+        self, temporal: WorkflowEnvironment
+    ) -> None:
+        async with own_server() as folder:
+            server = await asyncio.to_thread(start, folder)
+            url = await asyncio.to_thread(create_database, server, "tidemark")
+            await asyncio.to_thread(upgrade, url)
+            database = Database.open(url, pool_size=10)
+            async with open_town(temporal.client, database, url) as town:
+                home, key = await low_wallet(town), await make_key(database, [*Scope])
+                town.settings = town.with_settings(draw_timeout=timedelta(seconds=10))
+                town.accounts = gate = Gate(town.accounts, rank=1, after_moving=False)
+                async with town.worker():
+                    await town.watch()
+                    await asyncio.wait_for(gate.reached.wait(), timeout=60)
+                    run = await town.handle(home)
+                    take_space(server, url)
+                    gate.opened.set()
+                    refused = await pay(database, home, key=key)
+                    await asyncio.to_thread(stop_postgres, folder / "data", at_once=True)
+                    still_refused = await pay(database, home, key=key)
+                    await asyncio.to_thread(start, folder)
+                    await run.result()
+
+            (top_up,) = await home.top_ups()
+            arrived = {"completed": "135.00", "failed": "35.00"}[str(top_up.outcome)]
+            assert await home.balance() == arrived
+            assert (await home.rule()).locked_by is None
+            assert (await pay(database, home, key=key)).status_code == 201
+            await assert_invariants(database)
+            await database.close()
+        for answer in (refused, still_refused):
+            assert_to_be_tried_later(answer)
 
 
 @asynccontextmanager
