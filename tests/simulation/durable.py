@@ -52,8 +52,6 @@ class Activity:
     taken_up: bool = False
     over: bool = False
     outcome: Any = None
-    told: bool = False
-    """The run has got the answer."""
     failure: FailureError | None = None
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
@@ -66,9 +64,55 @@ class Activity:
 
     def tell(self) -> None:
         """Let the run have the answer."""
-        self.told = True
         if not self.answer.done():
             self.answer.set_result(self.outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A run has got the answer to the activity that it scheduled as its n-th, counted from nought."""
+
+    place: int
+    outcome: Any
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWasUp:
+    """A run has waited in vain, in the condition that it set as its n-th, counted from nought."""
+
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """A run has been asked to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStarted:
+    """A run has started another one."""
+
+
+Heard = Answered | TimeWasUp | Canceled | ChildStarted
+"""What is in a run's history beside what follows from its code."""
+
+
+@dataclass(eq=False, slots=True)
+class Condition:
+    """What a run waits for."""
+
+    place: int
+    holds: Callable[[], bool]
+    waiting: asyncio.Future[bool]
+    """True once it holds, False once the time is up."""
+    timer: asyncio.TimerHandle | None = None
+
+    def end(self, *, held: bool) -> None:
+        """Let the run go on."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if not self.waiting.done():
+            self.waiting.set_result(held)
 
 
 @dataclass(eq=False, slots=True)
@@ -78,16 +122,29 @@ class Run:
     id: str
     story: str
     argument: Any
-    remembered: Sequence[Any] = ()
-    """The answers that a reset run finds in its history."""
+    replayed: Sequence[Heard] = ()
+    """The history that a reset run begins with, in its order."""
+    asked_to_end: bool = False
+    """An operator has canceled it before any worker has taken it up."""
     begun: bool = False
     closed: bool = False
     reason: str | None = None
     """Why an operator has canceled it."""
+    heard: list[Heard] = field(default_factory=list)
     activities: list[Activity] = field(default_factory=list)
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
-    conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = field(default_factory=list)
+    conditions: list[Condition] = field(default_factory=list)
+    conditions_set: int = 0
     result: Any = None
+
+    def remembered_answer(self, place: int) -> Answered | None:
+        """The answer to the activity in this place, if it is in the history that it began with."""
+        return next((one for one in self.replayed if isinstance(one, Answered) and one.place == place), None)
+
+    def next_child_is_remembered(self) -> bool:
+        """Whether the next run that it starts is one that it began with."""
+        before = sum(isinstance(one, ChildStarted) for one in self.heard)
+        return before < sum(isinstance(one, ChildStarted) for one in self.replayed)
 
 
 @dataclass(eq=False)
@@ -96,6 +153,8 @@ class Server:
 
     loop: SimulatedLoop
     runs: dict[str, Run] = field(default_factory=dict)
+    ever_started: set[str] = field(default_factory=set)
+    """The names of all runs, also of those that an operator has deleted."""
     queue: list[Activity] = field(default_factory=list)
     news: list[Run | Activity] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
@@ -117,11 +176,10 @@ class Server:
         self._queue_run(Run(run_id, story, argument))
 
     def reset(self, run: Run, kept: int) -> None:
-        """Run it anew, up to its first `kept` answers from its history."""
+        """Run it anew, from the first `kept` things that it has heard."""
         if not run.closed:
             self.terminate(run)
-        remembered = [activity.outcome for activity in run.activities[:kept]]
-        self._queue_run(Run(run.id, run.story, run.argument, remembered))
+        self._queue_run(Run(run.id, run.story, run.argument, run.heard[:kept]))
 
     def terminate(self, run: Run) -> None:
         """Stop it where it is: none of its code runs any more."""
@@ -130,15 +188,20 @@ class Server:
         self.news = [one for one in self.news if one is not run and getattr(one, "run", None) is not run]
         for activity in run.activities:
             self._end(activity)
+        for condition in run.conditions:
+            if condition.timer is not None:
+                condition.timer.cancel()
         for task in run.tasks:
             task.cancel()
         self.loop.settle()
 
     def cancel(self, run: Run) -> None:
-        """Ask it to end."""
-        run.reason = "an operator"
-        if run.tasks:
-            run.tasks[0].cancel()
+        """Ask it to end; one that has not begun hears of it after all that is in its history."""
+        if run.begun:
+            self._stop(run)
+            self.loop.settle()
+        else:
+            run.asked_to_end = True
 
     def delete(self, run: Run) -> None:
         """Terminate it if it runs, and forget that it ever was."""
@@ -150,23 +213,19 @@ class Server:
         """Let a run go on with what is new for it."""
         self.news.remove(news)
         if isinstance(news, Activity):
-            news.tell()
+            self._tell(news)
         else:
             self._begin(news)
 
     def check_conditions(self) -> None:
         """Let those runs go on that wait for something that is so by now."""
         for run in list(self.runs.values()):
-            for condition in list(run.conditions):
-                holds, waiting = condition
-                if waiting.done() or holds():
-                    run.conditions.remove(condition)
-                    if not waiting.done():
-                        waiting.set_result(None)
+            self._check_conditions_of(run)
         self.loop.settle()
 
     def _queue_run(self, run: Run) -> None:
         self.runs[run.id] = run
+        self.ever_started.add(run.id)
         self.news.append(run)
 
     def _begin(self, run: Run) -> None:
@@ -177,6 +236,66 @@ class Server:
         task = self.loop.create_task(story.run(run.argument), context=context)
         run.tasks.insert(0, task)
         task.add_done_callback(lambda done: self._close(run, done))
+        self._replay(run)
+
+    def _replay(self, run: Run) -> None:
+        """Let it hear all that is in its history; a cancellation comes together with the last of it."""
+        for heard in run.replayed:
+            self.loop.settle()
+            self._check_conditions_of(run)
+            self.loop.settle()
+            match heard:
+                case Answered(place):
+                    self._tell(run.activities[place])
+                case TimeWasUp(place):
+                    condition = next(one for one in run.conditions if one.place == place)
+                    self._expire(run, condition)
+                case Canceled():
+                    self._stop(run)
+                case ChildStarted():
+                    """Heard again when its code starts it."""
+        if run.asked_to_end:
+            self._stop(run)
+
+    def _stop(self, run: Run) -> None:
+        """Let it know; a coroutine that has not begun is to begin first, as in the SDK."""
+        run.heard.append(Canceled())
+        run.reason = "an operator"
+        self.loop.call_soon(run.tasks[0].cancel)
+
+    def _tell(self, activity: Activity) -> None:
+        run = activity.run
+        run.heard.append(Answered(run.activities.index(activity), activity.outcome))
+        activity.tell()
+
+    def _check_conditions_of(self, run: Run) -> None:
+        for condition in list(run.conditions):
+            if condition.waiting.done() or condition.holds():
+                run.conditions.remove(condition)
+                condition.end(held=True)
+
+    def _expire(self, run: Run, condition: Condition) -> None:
+        if not run.closed and condition in run.conditions:
+            run.conditions.remove(condition)
+            run.heard.append(TimeWasUp(condition.place))
+            condition.end(held=False)
+
+    def wait(self, holds: Callable[[], bool], seconds: float | None) -> "asyncio.Future[bool]":
+        """Let the asking run wait until something is so, or the time is up."""
+        run = RUN.get()
+        condition = Condition(run.conditions_set, holds, self.loop.create_future())
+        run.conditions_set += 1
+        run.conditions.append(condition)
+        if seconds is not None:
+            condition.timer = self.loop.call_later(seconds, self._expire, run, condition)
+        return condition.waiting
+
+    def start_child(self, run_id: str, story: str, argument: Any) -> None:
+        """Let the asking run start another, unless its history says that it has. Raises as `start` does."""
+        run = RUN.get()
+        if not run.next_child_is_remembered():
+            self.start(run_id, story, argument, again=True)
+        run.heard.append(ChildStarted())
 
     def _close(self, run: Run, task: asyncio.Task[Any]) -> None:
         if run.closed:
@@ -203,9 +322,9 @@ class Server:
         activity = Activity(next(self._numbers), run, qualified, argument, options, self.loop.create_future())
         run.activities.append(activity)
         place = len(run.activities) - 1
-        if place < len(run.remembered):
-            activity.over, activity.outcome = True, run.remembered[place]
-            activity.tell()
+        remembered = run.remembered_answer(place)
+        if remembered is not None:
+            activity.over, activity.outcome = True, remembered.outcome
             return activity
         self.queue.append(activity)
         self._set_timer(
@@ -336,9 +455,8 @@ class _Temporal:
         timeout: float | None = None,  # noqa: ASYNC109 Temporal's name
         **_: Any,
     ) -> None:
-        waiting: asyncio.Future[None] = self._server.loop.create_future()
-        RUN.get().conditions.append((holds, waiting))
-        await asyncio.wait_for(waiting, timeout)
+        if not await self._server.wait(holds, timeout):
+            raise TimeoutError
 
     async def workflow_start_child_workflow(
         self,
@@ -348,7 +466,7 @@ class _Temporal:
         id: str,  # noqa: A002 Temporal's name
         **_: Any,
     ) -> None:
-        self._server.start(id, workflow.__qualname__, argument, again=True)
+        self._server.start_child(id, workflow.__qualname__, argument)
 
     def workflow_cancellation_reason(self) -> str | None:
         return RUN.get().reason

@@ -71,16 +71,16 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self.seconds = max(self.seconds, due)
         self._ready.append(heapq.heappop(self._timers)[2])
 
-    @property
-    def deadline_is_next(self) -> bool:
-        """Whether the next timer is a program's own deadline, which a program that stands still does not keep."""
-        callback = getattr(self._timers[0][2], "_callback", None) if self.next_timer() is not None else None
-        return isinstance(getattr(callback, "__self__", None), asyncio.Timeout)
-
-    def put_off_timer(self, seconds: float) -> None:
-        """Let the next timer fire later than it should."""
-        due, number, handle = heapq.heappop(self._timers)
-        heapq.heappush(self._timers, (due + seconds, number, handle))
+    def put_off_deadline(self, seconds: float) -> bool:
+        """Let a program's next own deadline come later, as one that stands still keeps none; whether there was one."""
+        deadline = min((timer for timer in self._timers if _is_own_deadline(timer[2])), default=None)
+        if deadline is None:
+            return False
+        due, number, handle = deadline
+        self._timers.remove(deadline)
+        self._timers.append((due + seconds, number, handle))
+        heapq.heapify(self._timers)
+        return True
 
     # ------------------------------------------------------------------------------ what tasks and futures need
 
@@ -144,3 +144,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Keep what nobody looked at."""
         self.failures.append(context)
+
+
+def _is_own_deadline(handle: asyncio.TimerHandle) -> bool:
+    callback = getattr(handle, "_callback", None)
+    return not handle.cancelled() and isinstance(getattr(callback, "__self__", None), asyncio.Timeout)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -65,7 +65,7 @@ class Temper:
     hurry: float
     """How often time passes although somebody could go on."""
     still: float
-    """How often a program stands still beyond its own deadline."""
+    """How often a program that has a deadline of its own stands still beyond it."""
     crowd: int
 
     @classmethod
@@ -80,10 +80,10 @@ class Temper:
             cut=share(0, 0.004, 0.02),
             lost=share(0, 0.004, 0.02),
             draws=share(0, 0.3, 0.6),
-            hands=share(0, 0.004, 0.02),
-            doubled=share(0, 0.05, 0.3),
+            hands=share(0.01, 0.04, 0.1),
+            doubled=share(0, 0.1, 0.3),
             hurry=share(0.002, 0.02, 0.06),
-            still=share(0, 0.5, 1),
+            still=share(0, 0.05, 0.2),
             crowd=dice.choice((4, 8, AT_ONCE_MAX)),
         )
 
@@ -119,7 +119,6 @@ class Simulation:
         self.told_time = 0.0
         self.recent: deque[str] = deque(maxlen=60)
         self.digest = hashlib.sha256()
-        self.runs_started: set[str] = set()
         for name in PROGRAMS:
             self._begin_program(name)
 
@@ -177,7 +176,7 @@ class Simulation:
         elif roll < temper.crash + temper.hands:
             self._lay_hands_on_a_run()
         elif not candidates or roll > 1 - temper.hurry:
-            self._let_time_pass(candidates)
+            self._let_time_pass()
         else:
             self._let_on(self.dice.choice(candidates), trouble=True)
         self._after_step()
@@ -197,7 +196,7 @@ class Simulation:
                 if self.loop.next_timer() is None:
                     message = f"nothing goes on: {self._unrest()}"
                     raise Stuck(message)
-                self._let_time_pass(candidates)
+                self._let_time_pass()
             self._after_step()
         self.counts["rest"] += 1
         self._note("at rest")
@@ -240,7 +239,9 @@ class Simulation:
         return self.yard.may_be_sent(point.lane, point.kind, point.label)
 
     def _let_on(self, chosen: Point | Run | Activity, *, trouble: bool) -> None:
-        if isinstance(chosen, Point):
+        if trouble and _is_draw(chosen) and self._stands_still():
+            self._let_time_pass()
+        elif isinstance(chosen, Point):
             self._let_point_on(chosen, self._verdict(chosen) if trouble else Verdict.GO)
         elif chosen in self.server.news:
             self._note(f"news for {_name(chosen)}")
@@ -248,6 +249,14 @@ class Simulation:
             self.server.hear(chosen)
         elif isinstance(chosen, Activity):
             self._take_up(chosen, twice=trouble and self.dice.random() < self.temper.doubled)
+
+    def _stands_still(self) -> bool:
+        """Whether the program that draws does nothing for so long that its own deadline comes too late."""
+        if self.dice.random() >= self.temper.still or not self.loop.put_off_deadline(120):
+            return False
+        self._note("a program stands still")
+        self.counts["stands still"] += 1
+        return True
 
     def _verdict(self, point: Point) -> Verdict:
         if point.kind is Kind.WOKEN or point.label.startswith("report"):
@@ -259,9 +268,14 @@ class Simulation:
         return Verdict.LOST if roll < cut + lost else Verdict.GO
 
     def _trouble_of(self, point: Point) -> tuple[float, float]:
-        """What follows a draw in trouble is the heart of the matter, so it comes more often than any other."""
+        """What follows a draw in trouble is the heart of the matter, so it comes more often than any other.
+
+        A call to Temporal is rare beside the statements, so it has its trouble more often than they.
+        """
         if _is_draw(point):
             return self.temper.draws / 2, self.temper.draws / 2
+        if point.kind is Kind.CALL:
+            return 0.05 + self.temper.draws / 4, 0.05 + self.temper.draws / 4
         return self.temper.cut, self.temper.lost
 
     def _let_point_on(self, point: Point, verdict: Verdict) -> None:
@@ -276,15 +290,10 @@ class Simulation:
             self.counts["blocked"] += 1
             self._note("... waits for a lock")
 
-    def _let_time_pass(self, candidates: Sequence[object]) -> None:
+    def _let_time_pass(self) -> None:
         if self.loop.next_timer() is None:
             self.loop.tick(1)
             self.counts["time"] += 1
-            return
-        if candidates and self.loop.deadline_is_next and self.dice.random() < self.temper.still:
-            self.loop.put_off_timer(120)
-            self.counts["stands still"] += 1
-            self._note("a program stands still")
             return
         self.loop.fire_timer()
         self.counts["time"] += 1
@@ -326,13 +335,14 @@ class Simulation:
         self.loop.settle()
 
     def _lay_hands_on_a_run(self) -> None:
-        """An operator at Temporal's page."""
+        """An operator at Temporal's page, where a top-up that runs is what draws the eye."""
         runs = sorted(self.server.runs.values(), key=lambda run: run.id)
-        if not runs:
+        running = [run for run in runs if not run.closed and run.story == "TopUp.run"]
+        seen = running or (runs[-6:] if self.dice.random() < 0.2 else [])
+        if not seen:
             self.counts["idle"] += 1
             return
-        running = [run for run in runs if not run.closed and run.story == "TopUp.run"]
-        run = self.dice.choice(running if running and self.dice.random() < 0.7 else runs[-6:])
+        run = self.dice.choice(seen)
         deed = self.dice.choice(("terminate", "cancel", "delete", "reset", "reset"))
         if run.closed and deed in ("terminate", "cancel"):
             deed = "reset"
@@ -348,8 +358,8 @@ class Simulation:
             case "delete":
                 self.server.delete(run)
             case _:
-                told = next((n for n, one in enumerate(run.activities) if not one.told), len(run.activities))
-                self.server.reset(run, self.dice.randint(0, told))
+                kept = self.dice.choice((0, 1, len(run.heard), self.dice.randint(0, len(run.heard))))
+                self.server.reset(run, min(kept, len(run.heard)))
 
     # ------------------------------------------------------------------------------------------------ beginning
 
@@ -502,14 +512,13 @@ class Simulation:
         }
 
     def _has_run(self, top_up_id: str) -> bool:
-        return workflow_id(top_up_id) in self.runs_started or workflow_id(top_up_id) in self.server.runs
+        return workflow_id(top_up_id) in self.server.ever_started
 
     def _is_closed(self, top_up_id: str) -> bool:
         run = self.server.runs.get(workflow_id(top_up_id))
         return run is None or run.closed
 
     def _committed(self, act: Act) -> None:
-        self.runs_started.update(self.server.runs)
         self.witness.see(act)
         self.digest.update(f"{act.kind} {sorted(self.witness.accounts.items())}".encode())
 
