@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench chaos sample fuzz simulate orders openapi texts pictures lint types contracts dependencies format worker watch api audit migrate clean
+.PHONY: help run demo test check bench chaos fuzz simulate orders openapi texts pictures lint types contracts dependencies format worker watch api audit migrate clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,10 +54,6 @@ dependencies: $(SYNCED) | uv ## what others made: locked, hashed, not yanked, of
 format: $(SYNCED) ## put the code into its format
 	$(VENV)/bin/ruff check --fix-only --quiet .
 	$(VENV)/bin/ruff format .
-
-sample: $(SYNCED) ## strike every program in every manner at sixty points of a top-up
-	@$(PYTHON) -m runtime temporal >/dev/null
-	$(PYTHON) -m pytest -q tests/chaos/sampled.py $(ARGS)
 
 fuzz: $(SYNCED) ## try the whole API with a great many made-up requests; FUZZ_EXAMPLES=500 for even more
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),100) $(PYTHON) -m pytest -o faulthandler_timeout=0 tests/api/test_fuzz.py tests/api/test_stateful.py $(ARGS)

@@ -41,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 LONGEST = (
     "tests/console/test_every_page_in_browser.py",
     "tests/runtime/test_up.py",
+    "tests/chaos/",
     "tests/simulation/test_odd_seeds.py",
     "tests/simulation/test_even_seeds.py",
     "tests/api/test_kills.py",

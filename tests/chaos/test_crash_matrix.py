@@ -1,6 +1,8 @@
-"""The crash matrix itself: that it has every case, and that its judge finds what must not be."""
+"""The sample of the crash matrix: each program, each manner of failing, before, during and after the effect."""
 
-from collections.abc import Iterable
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +11,7 @@ import pytest_asyncio
 from adapters.postgres.database import Database
 from runtime.inbox_store import Message
 from tests.builders import Household, open_household
+from tests.chaos.campaign import make_home, run_campaign
 from tests.chaos.cases import (
     STEPS,
     Case,
@@ -21,8 +24,45 @@ from tests.chaos.cases import (
     whole_matrix,
 )
 from tests.chaos.household import Subject, problems_of, problems_of_sums, problems_of_telling
-from tests.chaos.sampled import CASES, SEED
+from tests.chaos.lane import make_template
+from tests.chaos.play import Verdict
 from tests.chaos.tower import Stand
+
+SEED = 20261121
+LANES = 4
+DRAW_SECONDS = 20
+CASES = [case for batch in sample(seed=SEED) for case in batch.cases]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def verdicts() -> AsyncIterator[Mapping[Case, Verdict]]:
+    """The whole sample, played once."""
+    home = make_home()
+    template = await asyncio.to_thread(make_template, home)
+    outcome = await run_campaign(
+        sample(seed=SEED), home=home, template=template, lanes=LANES, draw_seconds=DRAW_SECONDS, say=print
+    )
+    yield {verdict.case: verdict for verdict in outcome.verdicts.values()}
+    if not outcome.failures:
+        shutil.rmtree(home)
+
+
+class TestEveryProgramStruckAtAPoint:
+    @pytest.mark.rule("R7")
+    @pytest.mark.rule("R10")
+    @pytest.mark.rule("R19")
+    @pytest.mark.rule("R20")
+    @pytest.mark.rule("R21")
+    @pytest.mark.rule("R23")
+    @pytest.mark.rule("R24")
+    @pytest.mark.parametrize("case", CASES, ids=str)
+    async def test_lets_the_top_up_end_by_itself_with_true_sums_the_lock_free_and_its_owner_told_once(
+        self, verdicts: Mapping[Case, Verdict], case: Case
+    ) -> None:
+        verdict = verdicts[case]
+
+        assert verdict.struck, f"the top-up did not come to its point; again: make chaos CASE={case}"
+        assert not verdict.problems, f"again: make chaos CASE={case}"
 
 
 class TestTheMatrix:
