@@ -78,7 +78,7 @@ pictures: $(SYNCED) ## take pictures of every page, in both themes, phone and de
 
 chaos: $(SYNCED) ## strike every program at every step of a top-up, a thousand times; CASE=... plays one again
 	@$(PYTHON) -m runtime temporal >/dev/null
-	$(PYTHON) -m tests.chaos $(if $(CASE),--case $(CASE)) $(if $(CASES),--cases $(CASES)) $(if $(LANES),--lanes $(LANES)) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) -m tests.chaos $(if $(CASE),--case $(CASE)) $(if $(STRIKES),--strikes $(STRIKES)) $(if $(LANES),--lanes $(LANES)) $(if $(SEED),--seed $(SEED))
 
 bench: $(SYNCED) ## measure, as ratios taken in one run
 	@$(PYTHON) -m tests.bench

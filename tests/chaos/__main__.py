@@ -1,4 +1,4 @@
-"""`make chaos`: a thousand strikes and more at named points, their counts as a table and in `.tidemark/chaos.json`."""
+"""`make chaos`: a thousand strikes at named points, their counts as a table and in `.tidemark/chaos.json`."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from runtime.settings import read_development_settings
 from tests.chaos.campaign import Outcome, run
 from tests.chaos.cases import Case, Manner, Moment, Struck, alone, long_run
 
-CASES_MIN = 1000
+STRIKES = 1000
 LANES = 4
 DRAW_SECONDS = 40
 """As long as ten top-ups may take to come to their points on a machine that is busy."""
@@ -21,7 +21,7 @@ DRAW_SECONDS = 40
 def main(arguments: Sequence[str]) -> int:
     """Play the long run, or one case. Returns the exit code."""
     wanted = _parser().parse_args(arguments)
-    batches = [alone(wanted.case)] if wanted.case else long_run(wanted.cases, seed=wanted.seed)
+    batches = [alone(wanted.case)] if wanted.case else long_run(wanted.strikes, seed=wanted.seed)
     lanes = min(wanted.lanes, len(batches))
     _say(f"Seed {wanted.seed}, {sum(len(batch.cases) for batch in batches)} cases, {lanes} lanes.")
     started = datetime.now(UTC)
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--case", type=Case.parse, help="play this case alone, such as worker.kill.draw-1.during"
     )
-    parser.add_argument("--cases", type=int, default=CASES_MIN, help="how many at least")
+    parser.add_argument("--strikes", type=int, default=STRIKES, help="how many")
     parser.add_argument("--lanes", type=int, default=LANES, help="how many whole products side by side")
     parser.add_argument("--seed", type=int, default=1, help="the order of the batches")
     parser.add_argument("--write-to", type=Path, help="another file than .tidemark/chaos.json")

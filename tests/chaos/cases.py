@@ -61,6 +61,8 @@ SHORT_STEPS = ("hold", "look-up", "settle")
 """Steps whose caller waits ten seconds for them, whatever the settings say: nobody stands there for long."""
 _OWN = {Struck.WATCHER: {"claim", "start-workflow"}, Struck.API: {"payment"}}
 """The few steps that these programs take themselves; all others are the worker's."""
+_SHARES = 3
+"""How many batches share the long steps: few top-ups stand at a time, so that many are struck each by a strike."""
 _DEALS = 50
 _ALONE = ({"draw-2", "draw-3"}, {"claim"}, {"start-workflow"})
 """In each of these groups one stand keeps the others away: a batch has at most one of them (draws: in the middle)."""
@@ -101,11 +103,10 @@ class Batch:
 def whole_matrix() -> tuple[Batch, ...]:
     """Every cell once: each step at another moment in each of three batches, those of short steps by themselves."""
     long_steps = tuple(step for step in STEPS if step not in SHORT_STEPS)
+    shares = [long_steps[first::_SHARES] for first in range(_SHARES)]
     return tuple(
         Batch(struck, manner, _turned(struck, manner, steps, turn))
-        for struck, manner, turn, steps in product(
-            Struck, Manner, range(len(Moment)), (long_steps, SHORT_STEPS)
-        )
+        for struck, manner, turn, steps in product(Struck, Manner, range(len(Moment)), (*shares, SHORT_STEPS))
     )
 
 
@@ -116,17 +117,15 @@ def _turned(struck: Struck, manner: Manner, steps: Sequence[str], turn: int) -> 
     )
 
 
-def long_run(cases_min: int, *, seed: int) -> tuple[Batch, ...]:
-    """The whole matrix, shuffled, and again as often as it takes to have so many cases."""
+def long_run(strikes: int, *, seed: int) -> tuple[Batch, ...]:
+    """The whole matrix, shuffled, and again as often as it takes to have so many strikes."""
     dice = random.Random(seed)
     batches: list[Batch] = []
-    while sum(len(batch.cases) for batch in batches) < cases_min:
+    while len(batches) < strikes:
         again = list(whole_matrix())
         dice.shuffle(again)
-        for batch in again:
-            if sum(len(known.cases) for known in batches) < cases_min:
-                batches.append(batch)
-    return tuple(batches)
+        batches += again
+    return tuple(batches[:strikes])
 
 
 def sample(*, seed: int) -> tuple[Batch, ...]:
