@@ -1,6 +1,7 @@
 """The account of whoever is signed in: passkeys, recovery codes, and the browsers they are signed in with."""
 
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import Request
@@ -53,9 +54,7 @@ async def post_options(visitor: KnownVisitor, wiring: WiringDep) -> Response:
     """What a new passkey begins with: showing one that is there; after a recovery code, the new one at once."""
     if not visitor.recovering:
         return await ask_for_passkey(wiring, Purpose.ADD_PASSKEY, person_id=visitor.person_id)
-    async with wiring.database.read() as session:
-        person = await read_person(session, visitor.person_id)
-    options, token = await ask_for_new_passkey(wiring, person)
+    options, token = await _ask_for_another(wiring, visitor)
     answer = JSONResponse(options)
     remember(answer, token)
     return answer
@@ -71,9 +70,7 @@ async def post_confirm(
         await _prove(request, visitor, wiring, Purpose.ADD_PASSKEY, credential)
     except PasskeyRefused as refused:
         return await _page(request, visitor, wiring, refused=str(refused))
-    async with wiring.database.read() as session:
-        person = await read_person(session, visitor.person_id)
-    options, token = await ask_for_new_passkey(wiring, person)
+    options, token = await _ask_for_another(wiring, visitor)
     answer = render(request, "new_passkey.html", options=options, suggested=browser_of(request))
     remember(answer, token)
     return answer
@@ -218,6 +215,13 @@ async def _page(
         sessions=sessions,
         codes_left=codes_left,
     )
+
+
+async def _ask_for_another(wiring: Wiring, visitor: Visitor) -> tuple[dict[str, Any], str]:
+    """The options with which the visitor's browser makes another passkey, and the ceremony's token."""
+    async with wiring.database.read() as session:
+        person = await read_person(session, visitor.person_id)
+    return await ask_for_new_passkey(wiring, person)
 
 
 def _refuse_recovering(visitor: Visitor) -> None:

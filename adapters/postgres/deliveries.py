@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
@@ -256,20 +256,11 @@ async def _letter_of(session: AsyncSession, delivery: DeliveryRow, owner: Owner)
     rows = await session.exec(select(DrawRow).where(col(DrawRow.top_up_id) == top_up.id))
     draws = sorted((draw_result(row, top_up.currency) for row in rows), key=lambda draw: draw.rank)
     words = _words(delivery, top_up, draws)
-    return Letter(
-        delivery_id=delivery.id,
-        channel=delivery.channel,
-        kind=delivery.kind,
-        about=top_up.id,
-        to_name=owner.name,
-        to_address=_address(delivery, owner),
-        subject=delivery.subject,
-        why=words.why,
-        brief=words.brief,
-        lines=words.lines,
-        next_step=words.next_step,
-        page=f"/top-ups/{top_up.id}",
-        rule_page=_rule_page(top_up.wallet_id),
+    letter = _write(
+        delivery, owner, words, about=top_up.id, page=f"/top-ups/{top_up.id}", wallet_id=top_up.wallet_id
+    )
+    return replace(
+        letter,
         outcome=top_up.outcome,
         sums=_sums(top_up),
         draws=tuple(map(_letter_draw, draws)),
@@ -292,11 +283,19 @@ async def _low_letter(session: AsyncSession, delivery: DeliveryRow, owner: Owner
     decision, rule = row
     cap = (await read_reached(session, [(rule, decision.currency)])).get(rule.wallet_id)
     words = _low_words(decision, rule, cap)
+    wallet_id = decision.wallet_id
+    return _write(delivery, owner, words, about=wallet_id, page=f"/wallets/{wallet_id}", wallet_id=wallet_id)
+
+
+def _write(
+    delivery: DeliveryRow, owner: Owner, words: Wording, *, about: str, page: str, wallet_id: str
+) -> Letter:
+    """A letter of these words; `page` shows what it is about."""
     return Letter(
         delivery_id=delivery.id,
         channel=delivery.channel,
         kind=delivery.kind,
-        about=decision.wallet_id,
+        about=about,
         to_name=owner.name,
         to_address=_address(delivery, owner),
         subject=delivery.subject,
@@ -304,8 +303,8 @@ async def _low_letter(session: AsyncSession, delivery: DeliveryRow, owner: Owner
         brief=words.brief,
         lines=words.lines,
         next_step=words.next_step,
-        page=f"/wallets/{decision.wallet_id}",
-        rule_page=_rule_page(decision.wallet_id),
+        page=page,
+        rule_page=_rule_page(wallet_id),
         stop_token=delivery.stop_token,
     )
 

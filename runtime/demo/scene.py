@@ -119,14 +119,14 @@ class Scene:
             about = f"{opening.account.value} {asset}"
             self._claim_change(about, before, told=left[asset], seen=held.get(asset, NOTHING))
 
-    def has_sent(self, *messages: str) -> None:
-        """Wait until this many messages were sent on every channel, so that whatever follows is newer."""
-        awaited = f"{len(messages)} mails and pushes to be sent"
-        await_until(lambda: self._sent(at_least=len(CHANNELS) * len(messages)), awaited=awaited)
+    def has_sent(self, messages: int) -> None:
+        """Wait until so many messages were sent on every channel, so that whatever follows is newer."""
+        awaited = f"{messages} mails and pushes to be sent"
+        await_until(lambda: self._sent(at_least=len(CHANNELS) * messages), awaited=awaited)
 
     def tells(self, subjects: Sequence[str]) -> None:
         """Claim the mails and pushes the owner got, each once, and show the mails."""
-        self.has_sent(*subjects)
+        self.has_sent(len(subjects))
         mails, pushes = self.home.mails(), self.home.pushes()
         self.page.heading("Messages", f"to {self.home.opening.email}")
         self._claim_each("mail", subjects, [mail["subject"] for mail in mails])
