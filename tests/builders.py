@@ -221,3 +221,12 @@ async def events_readable(database: Database) -> None:
     while hidden:
         async with database.call() as connection:
             hidden = (await connection.execute(_HIDDEN_EVENTS)).scalar_one()
+
+
+async def low_wallet(database: Database, *, amount: str = "100", caps: Caps | None = None) -> Household:
+    """A wallet that has just fallen below the threshold of its rule, which one source covers."""
+    home = await open_household(database, balance="80")
+    await home.fund("500", "USDT")
+    await home.draw_up_rule(amount=amount, caps=caps)
+    await home.spend("45")
+    return home

@@ -6,6 +6,7 @@ import pytest
 
 from tests import chromium
 from tests.chromium import SETTING, ChromiumMissing, find_chromium
+from tests.programs import write_program
 
 GOOD = 'echo "Chromium 156.0.8078.79 built on Debian GNU/Linux 12"'
 CHROME = 'echo "Google Chrome 140.0.1.2 "'
@@ -14,20 +15,13 @@ STRANGE = 'echo "Mozilla Firefox 150.0"'
 BROKEN = "echo broken >&2; exit 3"
 
 
-def program(path: Path, says: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{says}\n")
-    path.chmod(0o755)
-    return path
-
-
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without a browser: no Debian, an empty PATH folder, and a Playwright that can fetch none."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(chromium, "DEBIAN", tmp_path / "no-debian")
-    fake = program(tmp_path / "playwright", playwright(tmp_path, fetches="echo no network >&2; exit 1"))
+    fake = write_program(tmp_path / "playwright", playwright(tmp_path, fetches="echo no network >&2; exit 1"))
     monkeypatch.setattr(chromium, "PLAYWRIGHT", (str(fake),))
     return tmp_path
 
@@ -43,7 +37,7 @@ def debian(folder: Path, monkeypatch: pytest.MonkeyPatch, *, installs: str) -> N
     (folder / "debian").write_text("12\n")
     monkeypatch.setattr(chromium, "DEBIAN", folder / "debian")
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    program(folder / "bin" / "apt-get", f"PATH=/bin:/usr/bin\n{installs}")
+    write_program(folder / "bin" / "apt-get", f"PATH=/bin:/usr/bin\n{installs}")
 
 
 def installing(folder: Path) -> str:
@@ -57,8 +51,8 @@ INSTALL = "install -y -qq --no-install-recommends chromium fonts-liberation"
 
 class TestFindingTheBrowser:
     def test_prefers_the_setting(self, bare: Path) -> None:
-        configured = program(bare / "mine" / "chromium", GOOD)
-        program(bare / "bin" / "chromium", GOOD)
+        configured = write_program(bare / "mine" / "chromium", GOOD)
+        write_program(bare / "bin" / "chromium", GOOD)
 
         assert find_chromium(str(configured), say=print) == configured
 
@@ -68,26 +62,26 @@ class TestFindingTheBrowser:
     def test_refuses_a_setting_that_cannot_be_used_instead_of_passing_it_over(
         self, bare: Path, says: str, reason: str
     ) -> None:
-        configured = program(bare / "mine" / "chromium", says)
-        program(bare / "bin" / "chromium", GOOD)
+        configured = write_program(bare / "mine" / "chromium", says)
+        write_program(bare / "bin" / "chromium", GOOD)
 
         with pytest.raises(ChromiumMissing, match=f"{SETTING} cannot be used: .*{reason}"):
             find_chromium(str(configured), say=print)
 
     @pytest.mark.parametrize("name", ["chromium", "chromium-browser", "google-chrome"])
     def test_takes_one_on_the_path_next(self, bare: Path, name: str) -> None:
-        on_path = program(bare / "bin" / name, CHROME)
+        on_path = write_program(bare / "bin" / name, CHROME)
 
         assert find_chromium(None, say=print) == on_path
 
     def test_passes_over_one_on_the_path_that_cannot_be_used(self, bare: Path) -> None:
-        program(bare / "bin" / "chromium", OLD)
-        other = program(bare / "bin" / "google-chrome", CHROME)
+        write_program(bare / "bin" / "chromium", OLD)
+        other = write_program(bare / "bin" / "google-chrome", CHROME)
 
         assert find_chromium(None, say=print) == other
 
     def test_takes_what_playwright_has_fetched_before(self, bare: Path) -> None:
-        fetched = program(bare / "fetched" / "chrome-linux64" / "chrome", CHROME)
+        fetched = write_program(bare / "fetched" / "chrome-linux64" / "chrome", CHROME)
 
         assert find_chromium(None, say=print) == fetched
 
@@ -114,7 +108,7 @@ class TestFindingTheBrowser:
         debian(bare, monkeypatch, installs="exit 100")
         place = bare / "fetched" / "chrome-linux64"
         made = f"mkdir -p {place}; printf '#!/bin/sh\\n%s\\n' '{CHROME}' > {place}/chrome; chmod +x {place}/chrome"
-        program(bare / "playwright", playwright(bare, fetches=made))
+        write_program(bare / "playwright", playwright(bare, fetches=made))
 
         assert find_chromium(None, say=print) == place / "chrome"
 
@@ -122,7 +116,7 @@ class TestFindingTheBrowser:
         self, bare: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         debian(bare, monkeypatch, installs="echo no such mirror >&2; exit 100")
-        program(bare / "bin" / "chromium", OLD)
+        write_program(bare / "bin" / "chromium", OLD)
 
         with pytest.raises(ChromiumMissing) as missing:
             find_chromium(None, say=print)

@@ -8,18 +8,12 @@ import pytest
 
 from runtime import temporal_program
 from runtime.temporal_program import TemporalProgramMissing, find_temporal_program
+from tests.programs import write_program
 
 GOOD = 'echo "temporal version 1.5.1 (Server 1.29.1, UI 2.42.1)"'
 OLD = 'echo "temporal version 0.9.0 (Server 1.20.0, UI 2.9.0)"'
 STRANGE = 'echo "a temporal of another kind"'
 BROKEN = "echo broken >&2; exit 3"
-
-
-def program(path: Path, says: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{says}\n")
-    path.chmod(0o755)
-    return path
 
 
 @pytest.fixture
@@ -44,13 +38,13 @@ def fake_go(folder: Path, *, says: str = GOOD) -> None:
 PATH=/bin:/usr/bin
 printf '#!/bin/sh\\n%s\\n' '{says}' > "$GOBIN/temporal"
 chmod +x "$GOBIN/temporal" """
-    program(folder / "bin" / "go", builds)
+    write_program(folder / "bin" / "go", builds)
 
 
 class TestFindingTheTemporalProgram:
     def test_prefers_the_setting(self, bare: Path) -> None:
-        configured = program(bare / "mine" / "temporal", GOOD)
-        program(bare / "bin" / "temporal", GOOD)
+        configured = write_program(bare / "mine" / "temporal", GOOD)
+        write_program(bare / "bin" / "temporal", GOOD)
 
         assert find_temporal_program(configured, say=print) == configured
 
@@ -61,8 +55,8 @@ class TestFindingTheTemporalProgram:
     def test_refuses_a_setting_that_cannot_be_used_instead_of_passing_it_over(
         self, bare: Path, says: str, reason: str
     ) -> None:
-        configured = program(bare / "mine" / "temporal", says)
-        program(bare / "bin" / "temporal", GOOD)
+        configured = write_program(bare / "mine" / "temporal", says)
+        write_program(bare / "bin" / "temporal", GOOD)
 
         with pytest.raises(
             TemporalProgramMissing, match=f"TIDEMARK_TEMPORAL_PROGRAM cannot be used: .*{reason}"
@@ -70,8 +64,8 @@ class TestFindingTheTemporalProgram:
             find_temporal_program(configured, say=print)
 
     def test_takes_the_one_on_the_path_next(self, bare: Path) -> None:
-        on_path = program(bare / "bin" / "temporal", GOOD)
-        program(bare / "cache" / "tidemark" / "temporal", GOOD)
+        on_path = write_program(bare / "bin" / "temporal", GOOD)
+        write_program(bare / "cache" / "tidemark" / "temporal", GOOD)
 
         assert find_temporal_program(None, say=print) == on_path
 
@@ -79,14 +73,14 @@ class TestFindingTheTemporalProgram:
     def test_takes_the_cached_one_when_the_path_offers_nothing_usable(
         self, bare: Path, unusable: str
     ) -> None:
-        program(bare / "bin" / "temporal", unusable)
-        cached = program(bare / "cache" / "tidemark" / "temporal", GOOD)
+        write_program(bare / "bin" / "temporal", unusable)
+        cached = write_program(bare / "cache" / "tidemark" / "temporal", GOOD)
 
         assert find_temporal_program(None, say=print) == cached
 
     def test_keeps_what_the_sdk_downloads(self, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         async def download(place: Path) -> None:
-            program(place / "temporal-sdk-python-1.35.0", GOOD)
+            write_program(place / "temporal-sdk-python-1.35.0", GOOD)
 
         monkeypatch.setattr(temporal_program, "_download_with_sdk", download)
 
@@ -119,7 +113,7 @@ class TestFindingTheTemporalProgram:
         assert (bare / "builds").read_text() == "built\n"
 
     def test_says_what_was_tried_and_how_to_help(self, bare: Path) -> None:
-        program(bare / "bin" / "temporal", OLD)
+        write_program(bare / "bin" / "temporal", OLD)
 
         with pytest.raises(TemporalProgramMissing) as missing:
             find_temporal_program(None, say=print)
@@ -135,7 +129,7 @@ class TestFindingTheTemporalProgram:
         assert "TIDEMARK_TEMPORAL_PROGRAM" in told
 
     def test_tells_why_a_build_failed(self, bare: Path) -> None:
-        program(bare / "bin" / "go", "echo no space left; exit 1")
+        write_program(bare / "bin" / "go", "echo no space left; exit 1")
 
         with pytest.raises(TemporalProgramMissing, match="ended with 1: no space left"):
             find_temporal_program(None, say=print)
@@ -152,7 +146,7 @@ class TestFindingTheTemporalProgram:
     def test_uses_the_home_folder_without_xdg(self, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("XDG_CACHE_HOME")
         monkeypatch.setenv("HOME", str(bare))
-        cached = program(bare / ".cache" / "tidemark" / "temporal", GOOD)
+        cached = write_program(bare / ".cache" / "tidemark" / "temporal", GOOD)
 
         assert os.environ["HOME"] == str(bare)
         assert find_temporal_program(None, say=print) == cached

@@ -23,8 +23,6 @@ import worker as product
 from activities.messages import Ended
 from adapters.postgres.tables import TopUpRow
 from runtime.patience import patience_of
-from starter.runs import TemporalRuns
-from starter.watcher import Watcher
 from tests.builders import Household
 from tests.histories.changed import ChangedTopUp
 from tests.outages.invariants import assert_invariants
@@ -113,13 +111,7 @@ def gated(idle_town: Town) -> Gated:
         notify_patience=timedelta(seconds=120),
         database_pool_size=2 * len(POINTS),
     )
-    idle_town.runs = TemporalRuns(idle_town.client, idle_town.settings.task_queue)
-    idle_town.watcher = Watcher(
-        database=idle_town.database,
-        runs=idle_town.runs,
-        patience=patience_of(idle_town.settings),
-        poll_interval=idle_town.settings.poll_interval,
-    )
+    idle_town.watcher.patience = patience_of(idle_town.settings)
     return Gated(idle_town, Gates())
 
 

@@ -10,25 +10,16 @@ from activities.ports import NotDeliveredYet, Undeliverable
 from adapters.postgres.claims import Claims
 from runtime.patience import patience_of
 from starter.runs import TemporalRuns
-from tests.builders import Household
+from tests.builders import Household, low_wallet
 from tests.stories.test_operators import sweep
 from tests.stories.town import Town
 from topup.keys import telling_id
 
 
-async def low_wallet(town: Town) -> Household:
-    """A wallet that has just fallen below its rule's threshold."""
-    home = await town.open_household(balance="80")
-    await home.fund("500", "USDT")
-    await home.draw_up_rule()
-    await home.spend("45")
-    return home
-
-
 class TestNotifications:
     @pytest.mark.rule("R23")
     async def test_both_channels_tell_the_amount_and_each_sources_result(self, town: Town) -> None:
-        home = await low_wallet(town)
+        home = await low_wallet(town.database)
 
         await town.see_through(home)
 
@@ -39,7 +30,7 @@ class TestNotifications:
 
     @pytest.mark.rule("R24")
     async def test_one_that_can_never_be_delivered_changes_nothing_else(self, town: Town) -> None:
-        home = await low_wallet(town)
+        home = await low_wallet(town.database)
         town.channels["push"].refusal = Undeliverable("no push subscription")
 
         top_up = await town.see_through(home)
@@ -52,7 +43,7 @@ class TestNotifications:
 
     @pytest.mark.rule("R24")
     async def test_one_that_cannot_be_delivered_now_is_tried_on_in_a_run_of_its_own(self, town: Town) -> None:
-        home = await low_wallet(town)
+        home = await low_wallet(town.database)
         town.channels["email"].refusal = ConnectionError("mail server down")
         town.watcher.patience = patience_of(town.settings).model_copy(
             update={"notify": timedelta(milliseconds=300)}
@@ -69,7 +60,7 @@ class TestNotifications:
 
     @pytest.mark.rule("R24")
     async def test_one_whose_service_asks_for_a_pause_is_tried_again_after_it(self, town: Town) -> None:
-        home = await low_wallet(town)
+        home = await low_wallet(town.database)
         town.channels["push"].refusal = NotDeliveredYet("its push service answered 429", timedelta(seconds=1))
         refused, told = asyncio.Event(), asyncio.Event()
         town.channels["push"].on_refused = refused.set
@@ -89,7 +80,7 @@ class TestNotifications:
 
     @pytest.mark.rule("R24")
     async def test_one_nobody_is_trying_any_more_is_taken_up_by_the_sweep(self, town: Town) -> None:
-        home = await low_wallet(town)
+        home = await low_wallet(town.database)
         town.channels["email"].refusal = ConnectionError("mail server down")
         town.watcher.patience = patience_of(town.settings).model_copy(
             update={"notify": timedelta(milliseconds=300)}

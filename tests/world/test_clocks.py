@@ -24,7 +24,7 @@ from console.confirmation import ask_to_confirm
 from console.wiring import Wiring
 from runtime.parts import CHECKOUT
 from tests.adapters.crowd import settle
-from tests.builders import Household, open_household
+from tests.builders import low_wallet, open_household
 from tests.outages.invariants import assert_invariants
 from tests.world.clock import Elsewhen, open_elsewhen
 from topup.caps import Cap, Caps
@@ -52,15 +52,6 @@ async def elsewhen(request: pytest.FixtureRequest, database_url: str) -> AsyncIt
     """A database whose clock is that far ahead of this program's."""
     async with open_elsewhen(database_url, ahead=request.param) as elsewhen:
         yield elsewhen
-
-
-async def low_wallet(elsewhen: Elsewhen, *, caps: Caps | None = None) -> Household:
-    """A wallet that has just fallen below its rule's threshold."""
-    home = await open_household(elsewhen.database, balance="80")
-    await home.fund("500", "USDT")
-    await home.draw_up_rule(amount="20", caps=caps)
-    await home.spend("45")
-    return home
 
 
 async def judge(elsewhen: Elsewhen) -> None:
@@ -105,7 +96,7 @@ class TestATopUp:
         self, elsewhen: Elsewhen
     ) -> None:
         records = TopUpRecords(elsewhen.database, Patience())
-        home = await low_wallet(elsewhen)
+        home = await low_wallet(elsewhen.database, amount="20")
 
         before = await elsewhen.now()
         await judge(elsewhen)
@@ -125,7 +116,7 @@ class TestATopUp:
     async def test_is_swept_and_told_of_though_it_seems_to_begin_in_the_future(
         self, elsewhen: Elsewhen
     ) -> None:
-        home = await low_wallet(elsewhen)
+        home = await low_wallet(elsewhen.database, amount="20")
         await judge(elsewhen)
         started = await elsewhen.now()
 
@@ -146,7 +137,7 @@ class TestATopUp:
 
     @pytest.mark.rule("R8")
     async def test_counts_for_the_databases_day(self, elsewhen: Elsewhen) -> None:
-        home = await low_wallet(elsewhen, caps=Caps(Cap(None, 1), None))
+        home = await low_wallet(elsewhen.database, amount="20", caps=Caps(Cap(None, 1), None))
         await judge(elsewhen)
         await settle(elsewhen.database, home)
         await home.spend("10")

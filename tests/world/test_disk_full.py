@@ -23,7 +23,7 @@ from adapters.postgres.migrations.reach import upgrade
 from api.scopes import Scope
 from runtime.embedded_postgres import PostgresServer, create_database, start_postgres, stop_postgres
 from tests.api.conftest import build, client_of, make_key
-from tests.builders import Household
+from tests.builders import Household, low_wallet
 from tests.hands import by_hand
 from tests.outages.invariants import assert_invariants
 from tests.outages.product import until
@@ -51,15 +51,6 @@ async def full(database: Database, table: str) -> AsyncIterator[None]:
             await run_sql(session, text(f"DROP TRIGGER no_space ON {table}"))
 
 
-async def low_wallet(town: Town) -> Household:
-    """A wallet that has just fallen below its rule's threshold."""
-    home = await town.open_household(balance="80")
-    await home.fund("500", "USDT")
-    await home.draw_up_rule()
-    await home.spend("45")
-    return home
-
-
 async def pay(database: Database, home: Household, *, key: str) -> Response:
     """Ask the API for a payment."""
     async with client_of(build(database), key) as client:
@@ -76,7 +67,7 @@ def assert_to_be_tried_later(answer: Response) -> None:
 class TestATableThatCannotGrow:
     @pytest.mark.rule("R10")
     async def test_in_the_middle_of_a_claim_claims_nothing_and_loses_nothing(self, idle_town: Town) -> None:
-        home = await low_wallet(idle_town)
+        home = await low_wallet(idle_town.database)
 
         async with full(idle_town.database, "decision"):
             with pytest.raises(OperationalError, match="No space left"):
@@ -92,7 +83,7 @@ class TestATableThatCannotGrow:
     async def test_in_the_middle_of_a_draw_moves_nothing_and_ends_once_there_is_space(
         self, town: Town
     ) -> None:
-        home = await low_wallet(town)
+        home = await low_wallet(town.database)
         key = await make_key(town.database, [*Scope])
 
         async with full(town.database, "transfer"):
@@ -110,7 +101,7 @@ class TestATableThatCannotGrow:
     async def test_in_the_middle_of_settling_writes_no_part_of_it_until_there_is_space(
         self, town: Town
     ) -> None:
-        home = await low_wallet(town)
+        home = await low_wallet(town.database)
 
         async with full(town.database, "delivery"):
             await town.watch()
@@ -148,7 +139,7 @@ class TestADiskOnWhichNothingCanBeWritten:
             await asyncio.to_thread(upgrade, url)
             database = Database.open(url, pool_size=10)
             async with open_town(temporal.client, database, url) as town:
-                home, key = await low_wallet(town), await make_key(database, [*Scope])
+                home, key = await low_wallet(town.database), await make_key(database, [*Scope])
                 town.settings = town.with_settings(draw_timeout=timedelta(seconds=10))
                 town.accounts = gate = Gate(town.accounts, rank=1, after_moving=False)
                 async with town.worker():

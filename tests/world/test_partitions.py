@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from adapters.postgres.claims import Claims
 from adapters.postgres.database import Database
 from adapters.postgres.ledger import LedgerAccounts
-from tests.builders import Household, open_household
+from tests.builders import Household, low_wallet
 from tests.chaos.wires import Wire, unix
 from tests.outages.invariants import assert_invariants
 from tests.outages.product import until
@@ -50,15 +50,6 @@ async def open_far(database_url: str) -> AsyncIterator[Far]:
     finally:
         await wire.close()
         await database.close()
-
-
-async def low_wallet(database: Database) -> Household:
-    """A wallet that has just fallen below its rule's threshold."""
-    home = await open_household(database, balance="80")
-    await home.fund("500", "USDT")
-    await home.draw_up_rule()
-    await home.spend("45")
-    return home
 
 
 async def claimed(home: Household) -> bool:
