@@ -170,7 +170,8 @@ class Settings(BaseSettings):
         default="tidemark",
         min_length=1,
         max_length=200,
-        description="Temporal's task queue, the same for worker, watcher and API.",
+        description="Temporal's task queue, the same for worker, watcher and API; messages have their own, "
+        "named `-email` and `-push` after it.",
     )
     draw_timeout: Duration = Field(
         default=timedelta(seconds=30),
