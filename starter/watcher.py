@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
+from sqlalchemy.exc import InternalError
 from temporalio.service import RPCError
 
 from activities.messages import Order, Patience, Telling
@@ -62,12 +63,15 @@ class Watcher:
                 return
 
     async def _judge_round(self, claims: Claims) -> Judged:
-        """Judge many wallets in one commit; if one of them cannot be judged, each by itself, holding up no other."""
+        """Judge many wallets in one commit; if one of them cannot be judged, each by itself, holding up no other.
+
+        A database that fails inside may do so on one wallet's rows alone.
+        """
         try:
             return await claims.judge_waiting()
-        except _OUT_OF_REACH:
-            raise
-        except Exception:  # noqa: BLE001 one wallet's defect must not stop the others
+        except Exception as failure:
+            if isinstance(failure, _OUT_OF_REACH) and not isinstance(failure, InternalError):
+                raise
             _LOG.exception("watcher.round.failed")
             return await claims.judge_one_by_one()
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError, InternalError
 from sqlmodel import col, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -25,7 +25,7 @@ from topup.rule import AccountKind, Terms
 from topup.trigger import Change, Decision, DecisionReason, Watch, judge
 from topup.words import Notice
 
-_UNJUDGEABLE = (ValueError, LookupError, ArithmeticError, IntegrityError, DataError)
+_UNJUDGEABLE = (ValueError, LookupError, ArithmeticError, IntegrityError, DataError, InternalError)
 _LOG = structlog.get_logger()
 _WALLETS_WAITING = text("SELECT DISTINCT wallet_id FROM balance_event WHERE NOT judged LIMIT :wallets_max")
 _IS_WAITING = text("SELECT EXISTS (SELECT FROM balance_event WHERE wallet_id = :wallet_id AND NOT judged)")

@@ -3,12 +3,24 @@
 from collections.abc import Sequence
 
 import pytest
+from sqlalchemy import text
 
+from adapters.postgres.database import run_sql
 from adapters.postgres.tables import DrawRow, TopUpRow
+from tests.hands import by_hand
 from tests.stories.accounts import Blind, EmptiedMeanwhile
 from tests.stories.town import Town
 
 USDT = 1_000_000
+_DAMAGE = """
+CREATE FUNCTION damaged() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    RAISE 'invalid page in block 0' USING ERRCODE = 'data_corrupted';
+END $$
+"""
+_DAMAGED = (
+    "CREATE TRIGGER damaged BEFORE INSERT ON decision FOR EACH ROW WHEN (NEW.wallet_id = '{wallet_id}') "
+    "EXECUTE FUNCTION damaged()"
+)
 
 
 def results(draws: Sequence[DrawRow]) -> list[tuple[str, str, str | None, int, int]]:
@@ -251,6 +263,23 @@ class TestTwoTriggers:
         await home.fund("500", "USDT")
         await home.draw_up_rule()
 
+        await home.spend("45")
+        top_up = await town.see_through(home)
+
+        assert ending(top_up) == ("completed", "full", 100 * USDT)
+        assert await broken.decisions() == []
+
+    @pytest.mark.rule("R10")
+    async def test_a_wallet_at_which_the_database_fails_inside_holds_up_no_other(self, town: Town) -> None:
+        broken, home = [await town.open_household(balance="80") for _ in range(2)]
+        await broken.draw_up_rule()
+        await home.fund("500", "USDT")
+        await home.draw_up_rule()
+        async with by_hand(town.database) as session:
+            await run_sql(session, text(_DAMAGE))
+            await run_sql(session, text(_DAMAGED.format(wallet_id=broken.wallet_id)))
+
+        await broken.spend("45")
         await home.spend("45")
         top_up = await town.see_through(home)
 
