@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench chaos fuzz simulate orders openapi texts pictures lint types contracts dependencies format worker watch api audit migrate clean
+.PHONY: help run demo test check bench chaos fuzz simulate orders openapi texts pictures lint types contracts dependencies format worker watch api audit migrate clean temporal-program chromium-program
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,11 +32,19 @@ demo: $(SYNCED) ## play the story of a top-up in a temporary place
 	@$(PYTHON) -m runtime demo
 
 test: $(SYNCED) ## run all tests, with real servers
-	@$(PYTHON) -m runtime temporal >/dev/null
-	@$(PYTHON) -m tests.chromium >/dev/null
+	@$(MAKE) --no-print-directory -j2 temporal-program chromium-program
 	PYTHONHASHSEED=0 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: lint types contracts dependencies test ## everything a change must pass, exactly what CI runs
+check: $(SYNCED) ## everything a change must pass, exactly what CI runs
+	@$(MAKE) --no-print-directory -j3 temporal-program chromium-program lint types contracts dependencies
+	@$(MAKE) --no-print-directory test
+
+# What the tests need beside Python: found, or fetched once, which may take minutes, and is said meanwhile.
+temporal-program: $(SYNCED)
+	@$(PYTHON) -m runtime temporal >/dev/null
+
+chromium-program: $(SYNCED)
+	@$(PYTHON) -m tests.chromium >/dev/null
 
 lint: $(SYNCED) ## style: ruff, and its formatter
 	$(VENV)/bin/ruff check .
@@ -72,8 +80,7 @@ texts: $(SYNCED) ## collect the texts of the pages for those who translate them,
 		--add-location file --output console/locales/tidemark.pot .
 
 pictures: $(SYNCED) ## take pictures of every page, in both themes, phone and desktop, into docs/images
-	@$(PYTHON) -m runtime temporal >/dev/null
-	@$(PYTHON) -m tests.chromium >/dev/null
+	@$(MAKE) --no-print-directory -j2 temporal-program chromium-program
 	$(PYTHON) -m pytest -q --pictures tests/console/test_every_page_in_browser.py -k "for_everybody"
 
 chaos: $(SYNCED) ## strike every program at every step of a top-up, a thousand times; CASE=... plays one again
