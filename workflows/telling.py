@@ -17,7 +17,10 @@ class TellOwner:
 
     @workflow.run
     async def run(self, telling: Telling) -> None:
-        """Try every channel until it works, can never work, or the time is up."""
+        """Try every channel until it works, can never work, or the time is up.
+
+        Cancelled, it ends as if terminated: what is still to be told stays so, and the sweep goes on with it.
+        """
         await asyncio.gather(*[self._tell(delivery, telling) for delivery in telling.deliveries])
 
     async def _tell(self, delivery: Delivery, telling: Telling) -> None:
@@ -32,6 +35,8 @@ class TellOwner:
                 ),
             )
         except ActivityError:
+            if workflow.cancellation_reason() is not None:
+                raise asyncio.CancelledError from None
             await workflow.execute_activity_method(
                 Notify.give_up,
                 delivery,

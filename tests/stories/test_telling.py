@@ -1,9 +1,12 @@
 """Telling the owner: once per channel, retried by itself, and never in the top-up's way (R23, R24)."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from activities.messages import Telling
 from activities.ports import NotDeliveredYet, Undeliverable
@@ -14,6 +17,21 @@ from tests.builders import Household, low_wallet
 from tests.stories.test_operators import sweep
 from tests.stories.town import Town
 from topup.keys import telling_id
+
+
+async def terminate(telling: WorkflowHandle[Any, Any]) -> None:
+    """An operator ends the run at once."""
+    await telling.terminate("a story")
+
+
+async def cancel(telling: WorkflowHandle[Any, Any]) -> None:
+    """An operator asks the run to end, and it does."""
+    await telling.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await telling.result()
+
+
+Hand = Callable[[WorkflowHandle[Any, Any]], Awaitable[None]]
 
 
 class TestNotifications:
@@ -79,14 +97,17 @@ class TestNotifications:
         assert [row.attempts for row in await home.deliveries() if row.channel == "push"] == [2]
 
     @pytest.mark.rule("R24")
-    async def test_one_nobody_is_trying_any_more_is_taken_up_by_the_sweep(self, town: Town) -> None:
+    @pytest.mark.parametrize("hand", [terminate, cancel])
+    async def test_one_nobody_is_trying_any_more_is_taken_up_by_the_sweep(
+        self, town: Town, hand: Hand
+    ) -> None:
         home = await low_wallet(town.database)
         town.channels["email"].refusal = ConnectionError("mail server down")
         town.watcher.patience = patience_of(town.settings).model_copy(
             update={"notify": timedelta(milliseconds=300)}
         )
         top_up = await town.see_through(home)
-        await town.client.get_workflow_handle(telling_id(top_up.id, "ended")).terminate("a story")
+        await hand(town.client.get_workflow_handle(telling_id(top_up.id, "ended")))
         told = asyncio.Event()
         town.channels["email"].on_sent = told.set
 
