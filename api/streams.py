@@ -92,6 +92,8 @@ class Streams:
     _readers: dict[int, Reader] = field(default_factory=dict)
     _by_key: Counter[str] = field(default_factory=Counter)
     _watch: asyncio.Task[None] | None = None
+    _ending: set[asyncio.Task[None]] = field(default_factory=set)
+    """Watches that have been cancelled: held until they have given their connections back."""
 
     @asynccontextmanager
     async def open(self, following: Following, position: Position) -> AsyncIterator[Reader]:
@@ -109,8 +111,11 @@ class Streams:
             del self._readers[id(reader)]
             self._by_key -= Counter([following.reader_id])
             if not self._readers and self._watch is not None:
-                self._watch.cancel()
-                self._watch = None
+                watch, self._watch = self._watch, None
+                watch.cancel()
+                self._ending.add(watch)
+                watch.add_done_callback(self._ending.discard)
+                await asyncio.wait([watch])
 
     def end(self) -> None:
         """End every stream, and each that is opened from now on; their readers go on elsewhere."""
