@@ -83,8 +83,7 @@ pictures: $(SYNCED) ## take pictures of every page, in both themes, phone and de
 	@$(MAKE) --no-print-directory -j2 temporal-program chromium-program
 	$(PYTHON) -m pytest -q --pictures tests/console/test_every_page_in_browser.py -k "for_everybody"
 
-chaos: $(SYNCED) ## strike every program at every step of a top-up, a thousand times; CASE=... plays one again
-	@$(PYTHON) -m runtime temporal >/dev/null
+chaos: temporal-program ## strike every program at every step of a top-up, a thousand times; CASE=... plays one again
 	$(PYTHON) -m tests.chaos $(if $(CASE),--case $(CASE)) $(if $(STRIKES),--strikes $(STRIKES)) $(if $(LANES),--lanes $(LANES)) $(if $(SEED),--seed $(SEED))
 
 bench: $(SYNCED) ## measure, as ratios taken in one run
