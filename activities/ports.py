@@ -1,7 +1,7 @@
 """What the deeds need from the world: one Protocol for each thing outside."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from activities.messages import (
@@ -86,6 +86,8 @@ class Letter:
     """What is told: one of `topup.words.Notice`."""
     about: str
     """The id of the top-up, or of the wallet that is low: a newer message about the same replaces an older one."""
+    queued_at: datetime
+    """When it was queued, by the database's clock: the newer of two messages about the same has the later moment."""
     to_name: str
     to_address: str
     subject: str

@@ -1,6 +1,7 @@
 """A push as a device shows it: headline, the words below it, and where a tap leads; small enough for any service."""
 
 import json
+from datetime import UTC
 
 from activities.ports import Letter
 
@@ -13,8 +14,9 @@ _CUT = "…"
 def push_of(letter: Letter) -> dict[str, str]:
     """What is shown. `tag` is the delivery's id, so that a repeat replaces it; `url` a path below the pages' address.
 
-    A message replaces older ones with the same `about`: once it is known how a top-up ended, that it is being checked
-    is of no more interest.
+    A message replaces older ones with the same `about`, in whichever order they arrive: once it is known how a top-up
+    ended, that it is being checked is of no more interest. `at` is when it was queued, written so that the later of two
+    comes later in the order of text as well.
     """
     words = [letter.brief, *letter.lines, *([letter.next_step] if letter.next_step else [])]
     return {
@@ -22,6 +24,7 @@ def push_of(letter: Letter) -> dict[str, str]:
         "body": "\n".join(words),
         "tag": letter.delivery_id,
         "about": letter.about,
+        "at": letter.queued_at.astimezone(UTC).isoformat(timespec="microseconds"),
         "url": letter.page,
     }
 

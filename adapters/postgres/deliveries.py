@@ -296,6 +296,7 @@ def _write(
         channel=delivery.channel,
         kind=delivery.kind,
         about=about,
+        queued_at=delivery.created_at,
         to_name=owner.name,
         to_address=_address(delivery, owner),
         subject=delivery.subject,

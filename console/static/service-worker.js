@@ -2,7 +2,7 @@
 
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
-self.addEventListener("push", (event) => event.waitUntil(show(event.data)));
+self.addEventListener("push", (event) => event.waitUntil(inTurn(() => show(event.data))));
 self.addEventListener("notificationclick", (event) => event.waitUntil(open(event.notification)));
 self.addEventListener("pushsubscriptionchange", (event) => event.waitUntil(renew(event)));
 
@@ -14,17 +14,33 @@ function read(data) {
   }
 }
 
-// A repeat has the same tag and takes its own place. What is newer about the same top-up makes older news untrue.
+// A browser shows two pushes that come together in any order, whichever has its icon first: each waits for the one before.
+let last = Promise.resolve();
+
+function inTurn(work) {
+  const done = last.then(work);
+  last = done.catch(() => {});
+  return done;
+}
+
+// A repeat has the same tag and takes its own place. What is newer about the same top-up makes older news untrue, also
+// where the push service brings the older one last: then the newer one is shown again, as a push must show something.
 async function show(data) {
-  const push = read(data);
-  const { title = "Tidemark", body = "", tag = "", about = null, url = "/" } = push;
-  const icon = "/static/icon-192.png";
-  // Only what was there before this push is older than it: another push may be shown while this one still is.
-  const before = await self.registration.getNotifications();
-  await self.registration.showNotification(title, { body, tag, icon, data: { about, url } });
-  for (const older of before) {
-    if (about && older.data?.about === about && older.tag !== tag) older.close();
+  const { title = "Tidemark", body = "", tag = "", about = null, at = "", url = "/" } = read(data);
+  const shown = about ? await self.registration.getNotifications() : [];
+  const others = shown.filter((each) => each.data?.about === about && each.tag !== tag);
+  const newer = others.find((each) => (each.data.at ?? "") > at);
+  if (newer) {
+    await put(newer);
+    return;
   }
+  await put({ title, body, tag, data: { about, at, url } });
+  for (const older of others) older.close();
+}
+
+async function put({ title, body, tag, data }) {
+  const timestamp = Date.parse(data.at) || Date.now();
+  await self.registration.showNotification(title, { body, tag, icon: "/static/icon-192.png", timestamp, data });
 }
 
 // On our own site alone, whatever a push says.

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,11 +22,30 @@ from tests.devices import Device
 
 pytestmark = pytest.mark.rule("R23")
 
+EARLIER = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+LATER = EARLIER + timedelta(microseconds=1)
 ENDPOINT = "https://fcm.googleapis.com/fcm/send/stubbed"
 _SHOWN = """async () => {
     const registration = await navigator.serviceWorker.ready;
     const shown = await registration.getNotifications();
     return shown.map(({title, body, tag, data}) => ({title, body, tag, url: data.url}));
+}"""
+_HOLD_FIRST = """() => {
+    let heard = 0;
+    const allHeard = new Promise((resolve) => {
+        self.addEventListener("push", () => { heard += 1; if (heard === 3) resolve(); });
+    });
+    const show = ServiceWorkerRegistration.prototype.showNotification;
+    let isFirst = true;
+    ServiceWorkerRegistration.prototype.showNotification = async function (...words) {
+        if (isFirst) {
+            isFirst = false;
+            await allHeard;
+            // Whoever does not wait in turn has been shown by the time these are answered.
+            for (let asked = 0; asked < 3; asked += 1) await this.getNotifications();
+        }
+        await show.apply(this, words);
+    };
 }"""
 _REGISTER = """async () => {
     await navigator.serviceWorker.register("/service-worker.js");
@@ -76,6 +96,7 @@ def letter(**changes: Any) -> Letter:
         "channel": "push",
         "kind": "ended",
         "about": "topup_01",
+        "queued_at": EARLIER,
         "to_name": "Ada",
         "to_address": "owner_01",
         "subject": "Your Pay wallet was topped up with 100.00 USDT",
@@ -107,6 +128,38 @@ class TestTheServiceWorker:
             }
         ]
 
+    async def test_shows_the_last_one_though_the_first_one_took_longest_to_be_shown(
+        self, phone: Window, worker: Callable[[Letter], Any]
+    ) -> None:
+        (running,) = phone.page.context.service_workers
+        await running.evaluate(_HOLD_FIRST)
+
+        await worker(letter(brief="The first one of three."))
+        await worker(letter(brief="The second one of three."))
+        await worker(letter(delivery_id="delivery_02", about="topup_02"))
+
+        shown = await _shown_once(phone, lambda shown: _tags(shown) == ["delivery_01", "delivery_02"])
+        assert [each["body"].splitlines()[0] for each in shown if each["tag"] == "delivery_01"] == [
+            "The second one of three."
+        ]
+
+    @pytest.mark.parametrize("first", ["older", "newer"])
+    async def test_keeps_of_two_about_one_top_up_the_newer_one_whichever_comes_first(
+        self, phone: Window, worker: Callable[[Letter], Any], first: str
+    ) -> None:
+        older = letter(delivery_id="delivery_00", kind="being_checked", subject="Being checked")
+        newer = letter(queued_at=LATER)
+        together = [older, newer] if first == "older" else [newer, older]
+
+        for each in [*together, letter(delivery_id="delivery_02", about="topup_02")]:
+            await worker(each)
+
+        shown = await _shown_once(phone, lambda shown: "delivery_02" in _tags(shown))
+        assert {each["tag"]: each["title"] for each in shown} == {
+            "delivery_01": newer.subject,
+            "delivery_02": newer.subject,
+        }
+
     async def test_shows_what_is_about_different_top_ups_side_by_side(
         self, phone: Window, worker: Callable[[Letter], Any]
     ) -> None:
@@ -120,7 +173,7 @@ class TestTheServiceWorker:
     ) -> None:
         await worker(letter(delivery_id="delivery_00", kind="being_checked", subject="Being checked"))
         await _shown_once(phone, lambda shown: _tags(shown) == ["delivery_00"])
-        await worker(letter())
+        await worker(letter(queued_at=LATER))
 
         await _shown_once(phone, lambda shown: _tags(shown) == ["delivery_01"])
 

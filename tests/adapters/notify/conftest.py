@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default
@@ -21,6 +22,7 @@ LETTER = Letter(
     channel="email",
     kind="ended",
     about="topup_01",
+    queued_at=datetime(2026, 3, 1, 9, 30, tzinfo=UTC),
     to_name="Ada Lovelace",
     to_address="ada@example.com",
     subject="Your top-up came up short: 30.00 of 50.00 USDT arrived",

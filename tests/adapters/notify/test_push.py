@@ -58,6 +58,7 @@ class TestPushIntoTheInbox:
             "body": "\n".join([letter.brief, *letter.lines, str(letter.next_step)]),
             "tag": "delivery_01",
             "about": "topup_01",
+            "at": "2026-03-01T09:30:00.000000+00:00",
             "url": "/top-ups/topup_01",
         }
 
