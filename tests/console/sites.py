@@ -5,13 +5,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-import httpx2
 from fastapi import FastAPI
 
 from adapters.postgres.database import Database
 from tests.api.conftest import build
 from tests.console.conftest import Browser, by_name
-from tests.served import PATIENCE_SECONDS, serve
+from tests.served import client_at, serve
 
 
 @asynccontextmanager
@@ -23,6 +22,5 @@ async def opened(
         app = build(database, url=database_url, **settings)
         address = by_name(await stack.enter_async_context(serve(app)))
         app.state.console = replace(app.state.console, public_url=address)
-        asking = httpx2.AsyncClient(base_url=address, timeout=PATIENCE_SECONDS)
-        client = await stack.enter_async_context(asking)
+        client = await stack.enter_async_context(client_at(address))
         yield app, Browser(client, address)

@@ -16,7 +16,7 @@ from adapters.postgres.links import create_link
 from adapters.postgres.people import operator_named, person_of_owner
 from console.visitors import COOKIE, CSRF_FIELD, CSRF_HEADER
 from tests.console.authenticator import Passkey, Way, make_passkey
-from tests.served import PATIENCE_SECONDS
+from tests.served import client_at
 
 _CSRF = re.compile(r'<meta name="csrf" content="([^"]+)">')
 _GIVEN = re.compile(r'data-given="([^"]+)"')
@@ -113,9 +113,7 @@ class Visit:
 @asynccontextmanager
 async def visiting(origin: str) -> AsyncIterator[Visit]:
     """A browser that has never been here."""
-    async with httpx2.AsyncClient(
-        base_url=origin, timeout=PATIENCE_SECONDS, follow_redirects=False
-    ) as client:
+    async with client_at(origin) as client:
         yield Visit(client, origin)
 
 
