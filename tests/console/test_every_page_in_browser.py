@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
@@ -116,9 +116,6 @@ PAGES = (
     Shown("trouble", "ada", at("/wallets/nobodys"), HTTPStatus.NOT_FOUND),
 )
 
-every_page = pytest.mark.parametrize("shown", PAGES, ids=lambda shown: shown.name)
-both_themes = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def furnished(
@@ -145,50 +142,61 @@ def token_of(furnished: Furnished, whose: str | None) -> str | None:
     return resident.token
 
 
-@every_page
-@both_themes
+@pytest_asyncio.fixture(
+    scope="class", loop_scope="session", params=PAGES, ids=[shown.name for shown in PAGES]
+)
+async def page(furnished: Furnished, request: pytest.FixtureRequest) -> AsyncIterator[Page]:
+    """Each page in turn, opened once for all that is looked at; each test gives the window the size it is about."""
+    shown: Shown = request.param
+    async with furnished.window(PHONE, token=token_of(furnished, shown.whose)) as window:
+        await open_page(window, furnished, shown)
+        yield window.page
+
+
 class TestEveryPage:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("theme", ["light", "dark"])
     async def test_is_for_everybody(
-        self, furnished: Furnished, shown: Shown, dark: bool, request: pytest.FixtureRequest
+        self, page: Page, theme: Literal["light", "dark"], size: str, request: pytest.FixtureRequest
     ) -> None:
-        async with furnished.window(PHONE, token=token_of(furnished, shown.whose), dark=dark) as window:
-            await open_page(window, furnished, shown)
-            assert await window.page.locator("h1").count() == 1
-            assert await unlabelled(window.page) == []
+        await page.emulate_media(color_scheme=theme)
+        await resize(page, SIZES[size])
 
-            for size, (width, height) in SIZES.items():
-                await window.page.set_viewport_size({"width": width, "height": height})
-                await assert_accessible(window.page)
-                await assert_fits(window.page)
-                if request.config.getoption("--pictures"):
-                    await keep_picture(window.page, f"{shown.name}-{size}{'-dark' if dark else ''}")
+        assert await page.locator("h1").count() == 1
+        assert await unlabelled(page) == []
+        await assert_accessible(page)
+        await assert_fits(page)
+        if request.config.getoption("--pictures"):
+            shown: Shown = request.node.callspec.params["page"]
+            await keep_picture(page, f"{shown.name}-{size}{'-dark' if theme == 'dark' else ''}")
 
+    async def test_fits_the_smallest_window(self, page: Page) -> None:
+        await resize(page, SMALL)
 
-@every_page
-class TestEveryPageIn:
-    async def test_the_smallest_window_and_at_twice_the_size_fits(
-        self, furnished: Furnished, shown: Shown
+        await assert_fits(page)
+        assert await too_small(page) == []
+
+    async def test_fits_at_twice_the_size(self, page: Page) -> None:
+        await resize(page, (DESKTOP[0] // 2, DESKTOP[1] // 2))
+
+        await assert_fits(page)
+
+    async def test_lets_the_keyboard_reach_all_there_is_in_order_and_shows_where_it_is(
+        self, page: Page
     ) -> None:
-        token = token_of(furnished, shown.whose)
-        async with furnished.window(SMALL, token=token) as window:
-            await open_page(window, furnished, shown)
-            await assert_fits(window.page)
-            assert await too_small(window.page) == []
-            halved = {"width": DESKTOP[0] // 2, "height": DESKTOP[1] // 2}
-            await window.page.set_viewport_size(halved)  # type: ignore[arg-type]
-            await assert_fits(window.page)
+        await resize(page, DESKTOP)
+        wanted = await page.evaluate(REACHABLE)
 
-    async def test_the_keyboard_reaches_all_there_is_in_order_and_shows_where_it_is(
-        self, furnished: Furnished, shown: Shown
-    ) -> None:
-        async with furnished.window(DESKTOP, token=token_of(furnished, shown.whose)) as window:
-            await open_page(window, furnished, shown)
-            wanted = await window.page.evaluate(REACHABLE)
+        reached = await tab_through(page)
 
-            reached = await tab_through(window.page)
+        assert [stop["name"] for stop in reached] == wanted
+        assert [stop["name"] for stop in reached if not stop["seen"]] == []
 
-            assert [stop["name"] for stop in reached] == wanted
-            assert [stop["name"] for stop in reached if not stop["seen"]] == []
+
+async def resize(page: Page, size: tuple[int, int]) -> None:
+    """Give the window another size."""
+    width, height = size
+    await page.set_viewport_size({"width": width, "height": height})
 
 
 async def open_page(window: Window, furnished: Furnished, shown: Shown) -> None:
