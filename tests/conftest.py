@@ -23,6 +23,7 @@ from runtime.temporal import ensure_search_attributes
 from runtime.temporal_program import find_temporal_program
 from runtime.temporal_server import DYNAMIC_CONFIG
 from tests.outages.invariants import assert_invariants
+from tests.plain_logs import log_plainly
 from tests.stories.town import Town, open_town
 from workflows.ids import SEARCH_ATTRIBUTES
 
@@ -30,6 +31,8 @@ TEMPLATE = "tidemark_template"
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 each session makes a folder of its own there
 _ENOUGH = 4 << 30
 _numbers = itertools.count(1)
+
+log_plainly()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,7 +10,6 @@ from typing import LiteralString
 import psycopg
 import pytest
 import pytest_asyncio
-import structlog
 from psycopg import errors, sql
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
@@ -26,6 +25,7 @@ from runtime.settings import Settings
 from tests.builders import Household, open_household
 from tests.conftest import owner_address
 from tests.hands import owner_of
+from tests.plain_logs import log_plainly
 
 Connection = psycopg.AsyncConnection
 
@@ -288,7 +288,7 @@ class TestALoginThatMayTooMuch:
         settings = Settings.model_validate(
             {"database_url": owner_of(database), "environment": logged.environment}
         )
-        structlog.reset_defaults()
+        log_plainly()
 
         with capture_logs() as told:
             await warn_of_rights(settings, used)

@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from runtime.logs import configure_logs, redact_text
+from tests.plain_logs import log_plainly
 
 
 @contextmanager
@@ -16,14 +17,14 @@ def json_logs() -> Iterator[structlog.stdlib.BoundLogger]:
     """Set the logs up for a moment, and put back what pytest needs."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    structlog.reset_defaults()
+    log_plainly()
     try:
         configure_logs(log_format="json", log_level="info")
         yield structlog.get_logger("tidemark.test")
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
-        structlog.reset_defaults()
+        log_plainly()
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:

@@ -46,6 +46,7 @@ from tests.console.conftest import by_name
 from tests.console.visits import another_browser, codes_in, visiting
 from tests.devices import Device
 from tests.outages.product import until
+from tests.plain_logs import log_plainly
 from tests.receiver import open_receiver, reply
 from tests.security.conftest import client_with
 from tests.security.keys import NEW, OLD, keys, payloads_in, text_of
@@ -116,7 +117,7 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
         root.setLevel(level)
         for name, before in levels.items():
             logging.getLogger(name).setLevel(before)
-        structlog.reset_defaults()
+        log_plainly()
 
 
 @pytest_asyncio.fixture
