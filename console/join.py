@@ -45,11 +45,6 @@ _log = structlog.get_logger(__name__)
 router = pages()
 
 
-def address_of(public_url: str, token: str) -> str:
-    """The address that a person registers by."""
-    return f"{public_url}/join/{token}"
-
-
 @router.get("/join/{token}")
 async def get_join(request: Request, token: str, _visitor: AnyVisitor, wiring: WiringDep) -> Response:
     """Welcome whoever holds the link; looking at it uses nothing up."""

@@ -17,7 +17,7 @@ from adapters.postgres.overview import OpenOne, read_overview
 from adapters.postgres.owners import OwnerUnknown
 from adapters.postgres.people import person_of_owner
 from adapters.postgres.sessions import Visitor
-from console.join import address_of
+from console.links import address_of
 from console.page import locale_of, render
 from console.routes import pages
 from console.visitors import OperatorVisitor

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -343,18 +344,25 @@ class Stack:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
-        for awaited, is_ready in (("the API", self._api_is_ready), ("the worker", self._worker_is_ready)):
-            while not is_ready():
-                if self._failed.is_set():
-                    raise StackFailed(self._failure)
-                if time.monotonic() > deadline:
-                    msg = f"Waited {_READY_SECONDS:.0f} seconds for {awaited}. Its log may say why: {self._logs()}"
-                    raise StackFailed(msg)
-                time.sleep(_WATCH_SECONDS)
+        with httpx2.Client(
+            timeout=5, trust_env=False
+        ) as client:  # Each new one reads all certificates first.
+            waits = (("the API", partial(self._api_is_ready, client)), ("the worker", self._worker_is_ready))
+            for awaited, is_ready in waits:
+                while not is_ready():
+                    if self._failed.is_set():
+                        raise StackFailed(self._failure)
+                    if time.monotonic() > deadline:
+                        where = self._logs()
+                        msg = (
+                            f"Waited {_READY_SECONDS:.0f} seconds for {awaited}. Its log may say why: {where}"
+                        )
+                        raise StackFailed(msg)
+                    time.sleep(_WATCH_SECONDS)
 
-    def _api_is_ready(self) -> bool:
+    def _api_is_ready(self, client: httpx2.Client) -> bool:
         try:
-            answer = httpx2.get(f"{self.addresses.api}/readyz", timeout=5, trust_env=False)
+            answer = client.get(f"{self.addresses.api}/readyz")
         except httpx2.HTTPError:
             return False
         return answer.status_code == httpx2.codes.OK

@@ -28,8 +28,8 @@ class Api:
     """Calls the API with one key, and reads the inbox. Calls may come from several threads."""
 
     def __init__(self, address: str, *, key: str, inbox: str) -> None:
-        """Open a client; proxies of the environment are left aside."""
-        self._inbox = inbox
+        """Open a client for each of the two; proxies of the environment are left aside."""
+        self._inbox = httpx2.Client(base_url=inbox, timeout=_ANSWER_SECONDS, trust_env=False)
         self._client = httpx2.Client(
             base_url=address,
             headers={"Authorization": f"Bearer {key}"},
@@ -45,6 +45,7 @@ class Api:
     def __exit__(self, *_exception: object) -> None:
         """Close the connections."""
         self._client.close()
+        self._inbox.close()
 
     def ask(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, version: int | None = None
@@ -75,9 +76,7 @@ class Api:
 
     def letters(self, to: str) -> list[dict[str, Any]]:
         """Read what the inbox took for one recipient, oldest first. Raises `AnsweredOtherwise`."""
-        asked = f"{self._inbox}/messages"
-        answer = httpx2.get(asked, params={"to": to}, timeout=_ANSWER_SECONDS, trust_env=False)
-        return list(reversed(_body(answer)["data"]))
+        return list(reversed(_body(self._inbox.get("/messages", params={"to": to}))["data"]))
 
 
 def await_until(read: Callable[[], Found | None], *, awaited: str) -> Found:

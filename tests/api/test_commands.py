@@ -3,17 +3,19 @@
 import os
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
 
-from api.__main__ import _listen
+from api.serving import listen
 from tests.api.programs import environment, run, serving
 
 
 class TestListening:
     def test_lets_no_answer_wait_for_a_fuller_packet(self) -> None:
-        with _listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
             accepted, _ = listener.accept()
             with accepted:
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -98,3 +100,14 @@ class TestTheServer:
         assert f"127.0.0.1:{port} is taken" in err
         assert "TIDEMARK_API_PORT" in err
         assert "Traceback" not in err
+
+
+class TestACommand:
+    def test_does_not_read_the_whole_server_first(self) -> None:
+        asked = (
+            "import sys, api.__main__; print(*{'fastapi', 'temporalio', 'console.page'} & set(sys.modules))"
+        )
+
+        read = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+
+        assert read.stdout.split() == []

@@ -22,9 +22,9 @@ from adapters.postgres.database import Database, run_sql
 from adapters.postgres.events import EventKind, drop_old_events
 from adapters.postgres.keys import revoke_key
 from adapters.postgres.top_ups import TopUpRecords
-from api.__main__ import _Server
 from api.events import EVENT_VIEWS
 from api.scopes import Scope
+from api.serving import Server
 from api.streams import Streams
 from tests.api.conftest import Caller, MakeCaller, build
 from tests.served import client_at
@@ -147,7 +147,7 @@ async def served(database: Database, url: str, **changed: Any) -> AsyncIterator[
     app = build(database, url=url, **changed)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
-    server = _Server(config, app.state.given.streams)
+    server = Server(config, app.state.given.streams)
     serving = asyncio.create_task(server._serve(sockets=[listener]))
     try:
         yield Listening(app, f"http://127.0.0.1:{listener.getsockname()[1]}", server)

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from adapters.postgres.database import Database, run_sql
 from api.__main__ import _parser
-from api.registration_links import run_link_command
+from api.link_commands import run_link_command
 from tests.api.conftest import Caller, MakeCaller
 from tests.api.programs import environment, run
 

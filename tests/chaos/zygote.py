@@ -92,6 +92,7 @@ def serve() -> None:
 
 def _programs() -> Mapping[str, Callable[[], int]]:
     import api.__main__ as api  # noqa: PLC0415 - only the fork server imports them all
+    import api.serving as _  # noqa: F401, PLC0415 - read before the fork
     import starter.__main__ as starter  # noqa: PLC0415
     import worker  # noqa: PLC0415
     from runtime.inbox import run_inbox  # noqa: PLC0415
