@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from adapters.postgres.database import Database
+from adapters.postgres.database import Database, run_sql
 from runtime.embedded_postgres import SUPERUSER
 
 
@@ -24,3 +25,14 @@ async def by_hand(database: Database) -> AsyncIterator[AsyncSession]:
             yield session
     finally:
         await owner.close()
+
+
+async def waiting_for_a_lock(database: Database) -> None:
+    """Return once some connection waits for another's commit."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    waiting = 0
+    while not waiting:
+        async with database.read() as session:
+            waiting = (await run_sql(session, query)).scalar_one()

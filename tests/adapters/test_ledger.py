@@ -16,7 +16,7 @@ from adapters.postgres.database import Database
 from adapters.postgres.ledger import LedgerAccounts
 from runtime.settings import Settings
 from tests.builders import Household, open_household
-from tests.hands import owner_of
+from tests.hands import owner_of, waiting_for_a_lock
 from topup.money import Money
 from topup.outcome import DrawReason
 from topup.quote import Quote, quote_at, read_rate
@@ -214,15 +214,6 @@ class TestTheFence:
 
         assert await looking_up == NotMoved()
         assert await home.balance() == "0.00"
-
-
-async def waiting_for_a_lock(database: Database) -> None:
-    """Return once some connection waits for another's commit."""
-    query = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    while (await rows(database, query))[0][0] == 0:
-        pass
 
 
 class TestMoney:

@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from activities.messages import Patience, SettleOrder
 from adapters.postgres.database import Database, run_sql
-from adapters.postgres.events import EventKind, drop_old_events
+from adapters.postgres.events import EventKind, Following, Position, drop_old_events
 from adapters.postgres.keys import revoke_key
 from adapters.postgres.top_ups import TopUpRecords
 from api.events import EVENT_VIEWS
@@ -27,6 +27,7 @@ from api.scopes import Scope
 from api.serving import Server
 from api.streams import Streams
 from tests.api.conftest import Caller, MakeCaller, build
+from tests.hands import by_hand, waiting_for_a_lock
 from tests.served import client_at
 from topup.outcome import Reason, failed
 
@@ -589,3 +590,21 @@ class TestADatabaseOutOfReach:
         await broken.close()
 
         assert answer.status_code == 503
+
+
+class TestTheWatch:
+    async def test_has_given_its_connection_back_when_its_last_reader_has_left(
+        self, database: Database, database_url: str
+    ) -> None:
+        watched = Database.open(database_url, pool_size=2)
+        second = timedelta(seconds=1)
+        streams = Streams(watched, database_url, per_key=1, lifetime=second, poll_interval=second)
+        async with by_hand(database) as session:
+            await run_sql(session, text("LOCK TABLE event_mark"))
+            async with streams.open(Following("owner_01", (), "key_01"), Position(0, 0)):
+                await waiting_for_a_lock(database)
+                before = watched.pool_use().in_use
+            after = watched.pool_use().in_use
+        await watched.close()
+
+        assert (before, after) == (1, 0)
