@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -22,6 +22,7 @@ from adapters.postgres.events import (
     Position,
     PositionUnreadable,
     find_position,
+    has_more,
 )
 from adapters.postgres.sessions import Visitor, is_signed_in
 from console.page import render_part
@@ -89,18 +90,28 @@ class _Watched:
     session_id: str
     show: Look
 
-    async def look(self) -> Now:
-        """As it stands. Raises _SignedOut."""
+    async def look(self, told: Position) -> Now:
+        """As it stands; not over before all is told, as an event may become readable after what it tells of.
+
+        Raises _SignedOut.
+        """
         async with self.database.read() as session:
-            if not await is_signed_in(session, self.session_id):
-                raise _SignedOut
-            return await self.show(session, self.owner_id)
+            now = await self._show(session)
+            if now.over and await has_more(session, self.owner_id, after=told):
+                return replace(now, over=False)
+            return now
 
     async def first_look(self) -> Now | None:
         """As it stands; None for one who has been signed out since the request came."""
         with contextlib.suppress(_SignedOut):
-            return await self.look()
+            async with self.database.read() as session:
+                return await self._show(session)
         return None
+
+    async def _show(self, session: AsyncSession) -> Now:
+        if not await is_signed_in(session, self.session_id):
+            raise _SignedOut
+        return await self.show(session, self.owner_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +136,15 @@ class Live:
 
     async def _news(self, heard: "asyncio.Queue[_Heard]") -> AsyncIterator[ServerSentEvent]:
         shown, untold, catching_up = self.first, list[EventRecord](), self.resumed
+        told = self.position
         while catching_up or not shown.over:
             within = LOOK_AGAIN_SECONDS if shown.moving else None
             burst = await _burst(heard, within=PAUSE_SECONDS if catching_up else within)
             catching_up = False
             untold += [event for event in burst if isinstance(event, EventRecord)]
+            told = untold[-1].position if untold else told
             try:
-                now = await self.watched.look()
+                now = await self.watched.look(told)
             except _SignedOut:
                 yield self._signed_out()
                 break

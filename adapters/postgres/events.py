@@ -11,7 +11,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from adapters.postgres.database import Database
+from adapters.postgres.database import Database, run_sql
 from adapters.postgres.ids import new_id
 from adapters.postgres.tables import EventRow
 
@@ -33,6 +33,10 @@ _READ = text(
     "AND (xact, seq) > (CAST(CAST(:xact AS text) AS xid8), :seq) "
     "AND xact < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xact, seq LIMIT :most) e ON true "
     "ORDER BY e.xact, e.seq"
+)
+_MORE = text(
+    "SELECT EXISTS (SELECT 1 FROM event WHERE owner_id = :owner_id "
+    "AND (xact, seq) > (CAST(CAST(:xact AS text) AS xid8), :seq))"
 )
 _NEWS = text(
     "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS settled, "
@@ -170,6 +174,12 @@ async def read_events(
         message = "the API key has been revoked or has expired, or the session has ended"
         raise KeyEnded(message)
     return tuple(_record(row) for row in rows if row.id is not None)
+
+
+async def has_more(session: AsyncSession, owner_id: str, *, after: Position) -> bool:
+    """Whether the owner has events behind this place, those included that cannot be read before older commits end."""
+    found = await run_sql(session, _MORE, owner_id=owner_id, xact=str(after.xact), seq=after.seq)
+    return bool(found.scalar_one())
 
 
 async def read_news(database: Database, *, since: int) -> News:
