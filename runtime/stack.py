@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -344,21 +344,21 @@ class Stack:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
-        with httpx2.Client(
-            timeout=5, trust_env=False
-        ) as client:  # Each new one reads all certificates first.
-            waits = (("the API", partial(self._api_is_ready, client)), ("the worker", self._worker_is_ready))
-            for awaited, is_ready in waits:
-                while not is_ready():
-                    if self._failed.is_set():
-                        raise StackFailed(self._failure)
-                    if time.monotonic() > deadline:
-                        where = self._logs()
-                        msg = (
-                            f"Waited {_READY_SECONDS:.0f} seconds for {awaited}. Its log may say why: {where}"
-                        )
-                        raise StackFailed(msg)
-                    time.sleep(_WATCH_SECONDS)
+        # One client for all questions: each new one reads all certificates first.
+        with httpx2.Client(timeout=5, trust_env=False) as client:
+            self._wait_for("the API", partial(self._api_is_ready, client), deadline=deadline)
+        self._wait_for("the worker", self._worker_is_ready, deadline=deadline)
+
+    def _wait_for(self, awaited: str, is_ready: Callable[[], bool], *, deadline: float) -> None:
+        while not is_ready():
+            if self._failed.is_set():
+                raise StackFailed(self._failure)
+            if time.monotonic() > deadline:
+                msg = (
+                    f"Waited {_READY_SECONDS:.0f} seconds for {awaited}. Its log may say why: {self._logs()}"
+                )
+                raise StackFailed(msg)
+            time.sleep(_WATCH_SECONDS)
 
     def _api_is_ready(self, client: httpx2.Client) -> bool:
         try:

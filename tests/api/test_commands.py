@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx2
-
 from api.serving import listen
 from tests.api.programs import environment, run, serving
+from tests.served import client_at
 
 
 class TestListening:
@@ -34,7 +33,7 @@ class TestTheKeyCommands:
 
         async with (
             serving(database_url) as program,
-            httpx2.AsyncClient(base_url=program.url) as client,
+            client_at(program.url) as client,
         ):
             client.headers["Authorization"] = f"Bearer {key}"
             before = (await client.get("/v1/rules")).status_code
@@ -77,7 +76,7 @@ class TestTheKeyCommands:
 class TestTheServer:
     async def test_answers_and_ends_in_good_order_when_told_to(self, database_url: str) -> None:
         async with serving(database_url) as program:
-            async with httpx2.AsyncClient(base_url=program.url) as client:
+            async with client_at(program.url) as client:
                 alive = await client.get("/livez")
                 ready = await client.get("/readyz")
             await program.finish()

@@ -11,7 +11,7 @@ import httpx2
 import psycopg
 import pytest
 import pytest_asyncio
-from httpx2 import AsyncClient, Response
+from httpx2 import Response
 from sqlalchemy import text
 
 from adapters.postgres.database import Database, run_sql
@@ -19,6 +19,7 @@ from api.scopes import Scope
 from tests.api.conftest import TERMS, Caller, make_key
 from tests.api.programs import Program, serving
 from tests.hands import by_hand
+from tests.served import client_at
 
 REPLAYED = "Idempotency-Replayed"
 PATIENCE_SECONDS = 180
@@ -58,7 +59,7 @@ class Request:
 
     async def send(self, program: Program) -> Response:
         """Send it once."""
-        async with AsyncClient(base_url=program.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+        async with client_at(program.url, timeout=PATIENCE_SECONDS) as client:
             headers = {"Authorization": f"Bearer {self.key}", "Idempotency-Key": self.once}
             return await client.post(self.path, json=self.body, headers=headers)
 

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-import httpx2
 import psycopg
 from playwright.async_api import Browser as Chromium
 from psycopg import sql
@@ -32,7 +31,7 @@ from tests.builders import Household, open_household
 from tests.console.browser import OpenWindow, Window, windows_of
 from tests.console.conftest import by_name
 from tests.hands import owner_of
-from tests.served import serve
+from tests.served import client_at, serve
 from tests.stories.accounts import Gate, Unknowable
 from tests.stories.town import Town, open_town
 from topup.trigger import Kept
@@ -117,7 +116,7 @@ class Furnished:
             "do": "save",
         }
         headers = {"Cookie": f"__Host-tidemark={resident.token}", "Origin": self.site}
-        async with httpx2.AsyncClient(base_url=self.site, timeout=_PATIENCE_SECONDS) as client:
+        async with client_at(self.site) as client:
             answer = await client.post(f"{resident.wallet}/auto-top-up", data=form, headers=headers)
         assert answer.status_code == 303, answer.text
         return str(answer.headers["location"])

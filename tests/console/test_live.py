@@ -244,6 +244,7 @@ class TestTheStreamOfAWallet:
         assert last is not None
         assert ">135.00<" in last.part
         assert "A top-up of 100.00 USDT has started." in stream.aloud
+        assert "The balance is 135.00 USDT." in stream.aloud
 
     async def test_shows_what_comes_in_a_burst_together(self, town: Town, stranger: Browser) -> None:
         home = await town.open_household(balance="100")
